@@ -1,0 +1,1 @@
+"""The `kairos` command: the one package that imports both roads."""

@@ -1,0 +1,243 @@
+"""Events as apps send them: tagged structs, decoded once at the edge.
+
+A list is decoded in one go; only when something in it is wrong is each event decoded alone,
+so that one bad event loses nothing of its neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, cast
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from engine.errors import InvalidInput
+from engine.wire import MAX_DEPTH, decode, depth_of, from_validation, malformed
+
+MAX_EVENTS = 1000
+MAX_ATTRIBUTE_BYTES = 16_384
+
+Id = Annotated[str, Meta(min_length=1, max_length=128)]
+Time = str | int | float
+Attributes = dict[Id, Any]
+
+
+class _Event(msgspec.Struct, frozen=True, tag_field="type", forbid_unknown_fields=True):
+    pass
+
+
+class Item(_Event, frozen=True, tag="item"):
+    """What an item is; attributes, dates and `deleted` merge: the newest `ts` wins each."""
+
+    item_id: Id
+    ts: Time | None = None
+    attributes: Attributes = {}
+    available_from: Time | UnsetType | None = UNSET
+    available_until: Time | UnsetType | None = UNSET
+    deleted: bool | UnsetType = UNSET
+
+
+class User(_Event, frozen=True, tag="user"):
+    """Who a user is; attributes merge, null removes."""
+
+    user_id: Id
+    attributes: Attributes
+    ts: Time | None = None
+
+
+class Alias(_Event, frozen=True, tag="alias"):
+    """An anonymous visitor logs in: previous_id's state joins user_id's, later events too."""
+
+    event_id: Id
+    previous_id: Id
+    user_id: Id
+    ts: Time
+
+
+class Interaction(_Event, frozen=True, tag="interaction"):
+    """What a person did; `action` is declared in actions.yaml."""
+
+    event_id: Id
+    user_id: Id
+    action: Id
+    ts: Time
+    item_id: Id | None = None
+    value: float | None = None
+    decision_id: Id | None = None
+    module_id: Id | None = None
+    surface: Id | None = None
+    query: Annotated[str, Meta(max_length=512)] | None = None
+    device: dict[str, Any] | None = None
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One module, or one plain list, that came into view."""
+
+    position: Annotated[int, Meta(ge=0, le=1000)]
+    item_ids: Annotated[list[Id], Meta(max_length=100)]
+    module_id: Id | None = None
+
+
+class Impression(_Event, frozen=True, tag="impression"):
+    """What was really seen of a decision."""
+
+    event_id: Id
+    user_id: Id
+    decision_id: Id
+    ts: Time
+    shown: Annotated[list[Shown], Meta(min_length=1, max_length=50)]
+
+
+class DeviceEvent(_Event, frozen=True, tag="device"):
+    """What a phone tells between requests."""
+
+    event_id: Id
+    user_id: Id
+    ts: Time
+    device: dict[str, Any]
+
+
+class Push(_Event, frozen=True, tag="push"):
+    """What became of a message."""
+
+    event_id: Id
+    user_id: Id
+    message_id: Id
+    status: Literal["sent", "delivered", "opened", "dismissed", "failed", "disabled", "enabled"]
+    ts: Time
+    category: Id | None = None
+    decision_id: Id | None = None
+
+
+class Slot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One place of a slate that another system decided."""
+
+    item_id: Id
+    position: Annotated[int, Meta(ge=0, le=1000)]
+    propensity: Annotated[float, Meta(gt=0, le=1)] | None = None
+
+
+class Decision(_Event, frozen=True, tag="decision"):
+    """A slate that another system decided; import only."""
+
+    decision_id: Id
+    user_id: Id
+    ts: Time
+    slots: Annotated[list[Slot], Meta(max_length=1000)]
+    surface: Id | None = None
+
+
+Event = Item | User | Alias | Interaction | Impression | DeviceEvent | Push | Decision
+
+
+class Rejection(msgspec.Struct, frozen=True, omit_defaults=False):
+    """Why one event of a list was not taken."""
+
+    index: int
+    event_id: str | None
+    type: str | None
+    field: str
+    detail: str
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Decoded events by their index in the request, and what was refused."""
+
+    events: list[tuple[int, Event]]
+    rejected: list[Rejection]
+    sent_at: Time | None = None
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    events: msgspec.Raw
+    sent_at: Time | None = None
+
+
+_event = msgspec.json.Decoder(Event)
+_events = msgspec.json.Decoder(list[Event])
+
+
+def decode_batch(body: bytes) -> Batch:
+    """One event, a list, or {sent_at, events}; raises InvalidInput where the frame is wrong."""
+    if body.lstrip()[:1] == b"{":
+        keys = decode(body, dict[str, msgspec.Raw])
+        if "events" not in keys:
+            return _decode_list(b"[" + body + b"]", None)
+        envelope = decode(body, _Envelope)
+        return _decode_list(bytes(envelope.events), envelope.sent_at)
+    return _decode_list(body, None)
+
+
+def decode_line(line: bytes) -> Event:
+    """One event of an import file; raises InvalidInput."""
+    try:
+        return cast(Event, _event.decode(line))
+    except msgspec.ValidationError as error:
+        raise from_validation(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput("", malformed(error)) from None
+
+
+def _decode_list(body: bytes, sent_at: Time | None) -> Batch:
+    try:
+        events = _events.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_each(body, sent_at)
+    _check_length(len(events))
+    return Batch(list(enumerate(events)), [], sent_at)
+
+
+def _decode_each(body: bytes, sent_at: Time | None) -> Batch:
+    raws = decode(body, list[msgspec.Raw])
+    _check_length(len(raws))
+    batch = Batch([], [], sent_at)
+    for index, raw in enumerate(raws):
+        try:
+            batch.events.append((index, decode_line(bytes(raw))))
+        except InvalidInput as error:
+            batch.rejected.append(rejection(index, bytes(raw), error))
+    return batch
+
+
+def _check_length(count: int) -> None:
+    if count > MAX_EVENTS:
+        raise InvalidInput("events", f"expected at most {MAX_EVENTS} events, got {count}")
+
+
+def rejection(index: int, raw: bytes, error: InvalidInput) -> Rejection:
+    """Tell the sender which event it was, as far as its bytes can be read."""
+    try:
+        seen = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        seen = None
+    known = seen if isinstance(seen, dict) else {}
+    event_id, kind = known.get("event_id"), known.get("type")
+    return Rejection(
+        index,
+        event_id[:128] if isinstance(event_id, str) else None,
+        kind[:128] if isinstance(kind, str) else None,
+        error.field,
+        error.detail,
+    )
+
+
+def check_attributes(attributes: Attributes) -> None:
+    """Attributes are JSON of bounded size; categories and tags are lists of short strings."""
+    for name in ("categories", "tags"):
+        values = attributes.get(name)
+        if values is not None and not _short_strings(values):
+            raise InvalidInput(
+                f"attributes.{name}", "expected a list of at most 64 strings of 1–128 characters"
+            )
+    if depth_of(attributes) > MAX_DEPTH:
+        raise InvalidInput("attributes", f"expected at most {MAX_DEPTH} levels")
+    if len(msgspec.json.encode(attributes)) > MAX_ATTRIBUTE_BYTES:
+        raise InvalidInput("attributes", f"expected at most {MAX_ATTRIBUTE_BYTES} bytes")
+
+
+def _short_strings(values: object) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) <= 64
+        and all(isinstance(value, str) and 1 <= len(value) <= 128 for value in values)
+    )

@@ -1,0 +1,102 @@
+"""The folder of one partition: read a batch, load, fold, commit; drop all it cached when fenced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from engine.fold import (
+    Changes,
+    DeadLetter,
+    FoldRules,
+    Poisoned,
+    Watch,
+    decode_entries,
+    fold_records,
+)
+from engine.ids import partition_of
+from engine.records import Entry, decode_user_record
+from engine.store import Claim, FeatureStore
+
+TRIES = 5  # of a record that the fold cannot take, before it is set aside
+BATCH = 512  # entries
+
+
+@dataclass(slots=True)
+class Folder:
+    """Folds batches into a store; `deliver` is off where the log already holds what follows."""
+
+    store: FeatureStore
+    partitions: int
+    rules: FoldRules
+    deliver: bool = True
+    watch: Watch | None = None
+    _tries: dict[tuple[int, int], int] = field(default_factory=dict)
+    _skip: dict[tuple[int, int], DeadLetter] = field(default_factory=dict)
+
+    def fold(self, claim: Claim, entries: Sequence[Entry]) -> Changes:
+        """Fold and commit entries that follow the claim's offset; raises Fenced.
+
+        A record on which the fold fails TRIES times is set aside and the others are folded. Where
+        folders died here TRIES times, one entry is taken at a time and each record is tried out
+        first, marked, so that the next to take over knows which one killed.
+        """
+        if claim.tries >= TRIES:
+            entries = entries[:1]
+            self._try_out(claim, entries[0])
+        while True:
+            try:
+                return self._fold_once(claim, entries)
+            except Poisoned as poison:
+                self._blame(poison.letter)
+
+    def drain(self, claim: Claim) -> int:
+        """Append what commits left in the outbox to its partitions; returns how many."""
+        raws = self.store.outbox(claim)
+        if not raws:
+            return 0
+        by_partition: dict[int, list[bytes]] = {}
+        for raw in raws:
+            owner = decode_user_record(raw).user_id
+            by_partition.setdefault(partition_of(owner, self.partitions), []).append(raw)
+        self.store.append(by_partition)
+        self.store.settle(claim, len(raws))
+        return len(raws)
+
+    def _fold_once(self, claim: Claim, entries: Sequence[Entry]) -> Changes:
+        located = decode_entries(entries, self._skip)
+        users = list({at.record.user_id: None for at in located})
+        hashes = [at.record.hash for at in located if at.record.hash is not None]
+        loaded = self.store.load(claim, users, hashes)
+        offset = entries[-1].position
+        changes = fold_records(claim.partition, offset, located, loaded, self.rules, self.watch)
+        if not self.deliver:
+            changes.outbox = []
+        changes.dead = list(self._skip.values())
+        self.store.commit(claim, changes)
+        self._skip.clear()
+        self._tries.clear()
+        if changes.outbox:
+            self.drain(claim)
+        return changes
+
+    def _blame(self, letter: DeadLetter) -> None:
+        key = (letter.position, letter.index)
+        self._tries[key] = self._tries.get(key, 0) + 1
+        if self._tries[key] >= TRIES:
+            self._skip[key] = letter
+
+    def _try_out(self, claim: Claim, entry: Entry) -> None:
+        for index, raw in enumerate(entry.records):
+            letter = DeadLetter(entry.position, index, "folders died on this record", raw)
+            if claim.tries >= 2 * TRIES and index == claim.mark:
+                self._skip[entry.position, index] = letter
+                continue
+            self.store.mark(claim, index)
+            try:
+                located = decode_entries([Entry(entry.position, [raw])], {})
+                users = [at.record.user_id for at in located]
+                loaded = self.store.load(claim, users, [])
+                fold_records(claim.partition, entry.position, located, loaded, self.rules)
+            except Poisoned:
+                continue  # an ordinary failure, counted when the entry is folded

@@ -1,0 +1,138 @@
+"""What people are shown of a user's state: names in place of dense numbers, RFC 3339 times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from engine.catalog import Catalog
+from engine.state import (
+    DAY_HALF_LIFE_MS,
+    ITEM,
+    MONTH_HALF_LIFE_MS,
+    Counter,
+    PushHistory,
+    UserState,
+    read_decayed,
+    seen_items,
+    touches,
+)
+from engine.times import to_rfc3339
+
+
+class DecayedCounter(msgspec.Struct):
+    """An exact total, and values that halve every day and every 30 days, as of now."""
+
+    total: int
+    day: float
+    month: float
+
+
+class Touch(msgspec.Struct):
+    """One recent act on an item."""
+
+    item_id: str
+    action: str
+    ts: str
+
+
+class ShownThen(msgspec.Struct):
+    """Items that came into view at one time."""
+
+    ts: str
+    item_ids: list[str]
+
+
+class PushView(msgspec.Struct):
+    """What became of messages, and what is switched off."""
+
+    totals: dict[str, int]
+    opens_by_hour_of_week: dict[int, int]  # 0 is Monday 00:00 in the user's time zone
+    recent: list[dict[str, Any]]
+    switched: dict[str, bool]  # category ("" is all) -> enabled
+
+
+class UserProfile(msgspec.Struct):
+    """`GET /v1/users/{user_id}`."""
+
+    user_id: str
+    counters: dict[str, int]  # action -> exact total
+    recent: list[str]  # item ids, newest first, each once
+    devices: dict[str, dict[str, Any]]
+    push: PushView
+    attributes: dict[str, Any]
+    actions: dict[str, DecayedCounter]
+    categories: dict[str, DecayedCounter]
+    touches: list[Touch]  # newest first
+    impressions: int
+    shown: list[ShownThen]  # newest first
+    seen_items: int
+    aliases: list[str]
+    first_seen: str | None
+    last_seen: str | None
+
+
+def profile(user_id: str, state: UserState, catalog: Catalog, at_ms: int) -> UserProfile:
+    """The state as people read it, decayed counters as of `at_ms`."""
+    recent = touches(state)[::-1]
+    return UserProfile(
+        user_id=user_id,
+        counters={_name(catalog, "action", t): c.total for t, c in state.actions.items()},
+        recent=list(dict.fromkeys(_item(catalog, item) for item, _, _ in recent)),
+        devices={
+            name: {"ts": to_rfc3339(ts)} | msgspec.to_builtins(device)
+            for name, (ts, device) in state.devices.items()
+        },
+        push=_push(state.push or PushHistory()),
+        attributes={n: value for n, (_, value) in state.attributes.items() if value is not None},
+        actions={
+            _name(catalog, "action", t): _decayed(state, c, at_ms) for t, c in state.actions.items()
+        },
+        categories={
+            _name(catalog, "category", t): _decayed(state, c, at_ms)
+            for t, c in state.categories.items()
+        },
+        touches=[
+            Touch(_item(catalog, item), _name(catalog, "action", term), to_rfc3339(at_s * 1000))
+            for item, term, at_s in recent
+        ],
+        impressions=state.impressions,
+        shown=[
+            ShownThen(
+                to_rfc3339(at_s * 1000),
+                [_item(catalog, item) for (item,) in ITEM.iter_unpack(items)],
+            )
+            for at_s, items in reversed(state.shown)
+        ],
+        seen_items=len(seen_items(state)),
+        aliases=state.aliases,
+        first_seen=to_rfc3339(state.first_ms) if state.first_ms else None,
+        last_seen=to_rfc3339(state.last_ms) if state.last_ms else None,
+    )
+
+
+def _decayed(state: UserState, counter: Counter, at_ms: int) -> DecayedCounter:
+    return DecayedCounter(
+        counter.total,
+        read_decayed(state, counter.day, DAY_HALF_LIFE_MS, at_ms),
+        read_decayed(state, counter.month, MONTH_HALF_LIFE_MS, at_ms),
+    )
+
+
+def _push(push: PushHistory) -> PushView:
+    recent = [
+        {"message_id": message, "category": category, "status": status}
+        | {"ts": to_rfc3339(at_s * 1000)}
+        for message, category, status, at_s in reversed(push.recent)
+    ]
+    switched = {category: enabled for category, (_, enabled) in push.switched.items()}
+    return PushView(push.totals, dict(sorted(push.opens.items())), recent, switched)
+
+
+def _item(catalog: Catalog, item: int) -> str:
+    return catalog.id_of(item) or f"#{item}"
+
+
+def _name(catalog: Catalog, space: str, term: int) -> str:
+    return catalog.names[space].get(term, f"#{term}")

@@ -1,0 +1,169 @@
+"""Log records: events stamped with all that the fold needs and the event does not carry.
+
+A record is one JSON object, so that the log can be read with any tool for as long as it lives.
+`user_id` is always the owner: the user in whose partition the record lies. Times are unix ms.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from engine.device import Device
+
+
+class _Stamped(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True, gc=False
+):
+    ts: int
+    arrived: int
+    imported: bool = False
+
+    @property
+    def known_ms(self) -> int:
+        """When it could be known: on arrival, or for imported history when it happened."""
+        return self.ts if self.imported else self.arrived
+
+
+class ItemRecord(_Stamped, frozen=True, kw_only=True, tag="item"):
+    """An item; a bare one (no attributes) gives an unknown item its dense id."""
+
+    item_id: str
+    item: int
+    attributes: dict[str, Any] = {}
+    available_from: int | UnsetType | None = UNSET
+    available_until: int | UnsetType | None = UNSET
+    deleted: bool | UnsetType = UNSET
+
+
+class TermRecord(_Stamped, frozen=True, kw_only=True, tag="term"):
+    """A category's or an action's dense number, by order of first appearance."""
+
+    space: str
+    name: str
+    term: int
+
+
+class _Owned(_Stamped, frozen=True, kw_only=True):
+    user_id: str
+    hash: int | None = None  # of (user_id, event_id), or of the source's position; None: no dedupe
+
+
+class UserRecord(_Owned, frozen=True, kw_only=True, tag="user"):
+    """A user's attributes."""
+
+    attributes: dict[str, Any]
+
+
+class AliasRecord(_Owned, frozen=True, kw_only=True, tag="alias"):
+    """The owner (an anonymous visitor) turned out to be `into`."""
+
+    event_id: str
+    into: str
+
+
+class InteractionRecord(_Owned, frozen=True, kw_only=True, tag="interaction"):
+    """What a person did, with the item and its categories as known on arrival."""
+
+    event_id: str
+    action: str
+    term: int  # dense number of the action
+    weight: float  # signed, from actions.yaml on arrival
+    item_id: str | None = None
+    item: int | None = None
+    categories: list[int] = []
+    value: float | None = None
+    decision_id: str | None = None
+    module_id: str | None = None
+    surface: str | None = None
+    query: str | None = None
+    device: Device | None = None
+
+
+class ShownItems(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One module or list as it was seen: dense item ids in order."""
+
+    position: int
+    items: list[int]
+    module_id: str | None = None
+
+
+class ImpressionRecord(_Owned, frozen=True, kw_only=True, tag="impression"):
+    """What was really seen of a decision."""
+
+    event_id: str
+    decision_id: str
+    shown: list[ShownItems]
+
+
+class DeviceRecord(_Owned, frozen=True, kw_only=True, tag="device"):
+    """Device state between requests."""
+
+    event_id: str
+    device: Device
+
+
+class PushRecord(_Owned, frozen=True, kw_only=True, tag="push"):
+    """What became of a message."""
+
+    event_id: str
+    message_id: str
+    status: str
+    category: str | None = None
+    decision_id: str | None = None
+
+
+class DecidedSlot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One place of a slate."""
+
+    item: int
+    position: int
+    propensity: float | None = None
+
+
+class DecisionRecord(_Owned, frozen=True, kw_only=True, tag="decision"):
+    """A slate as decided."""
+
+    decision_id: str
+    slots: list[DecidedSlot]
+    surface: str | None = None
+
+
+class CarryRecord(_Owned, frozen=True, kw_only=True, tag="carry"):
+    """The state of an aliased user, on its way into the owner's."""
+
+    previous_id: str
+    via: list[str]  # the ids it has passed, against cycles of aliases
+    state: bytes
+
+
+class EraseRecord(_Owned, frozen=True, kw_only=True, tag="erase"):
+    """Forget the owner: everything dated before `ts` is dropped for ever."""
+
+
+UserLogRecord = (
+    UserRecord
+    | AliasRecord
+    | InteractionRecord
+    | ImpressionRecord
+    | DeviceRecord
+    | PushRecord
+    | DecisionRecord
+    | CarryRecord
+    | EraseRecord
+)
+ItemLogRecord = ItemRecord | TermRecord
+Record = UserLogRecord | ItemLogRecord
+
+encode = msgspec.json.Encoder().encode
+decode_user_record = msgspec.json.Decoder(UserLogRecord).decode
+decode_item_record = msgspec.json.Decoder(ItemLogRecord).decode
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One stream entry: records appended together, at one position (see engine.ids)."""
+
+    position: int
+    records: list[bytes]

@@ -1,0 +1,102 @@
+"""Every setting, its default and its unit. Read once, from `kairos.toml` and `KAIROS_*`."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from engine.errors import SettingsError
+
+log = logging.getLogger("kairos.settings")
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Set `name` in kairos.toml, or KAIROS_NAME in the environment, which wins."""
+
+    home: str = ".kairos"  # log, models, the embedded store's files
+    data: str = "../shared/data"  # public data sets for tests and benchmarks
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8300
+    proxy: Literal["haproxy", "python"] = "haproxy"  # Ray Serve's edge
+
+    redis_url: str = ""  # empty: the embedded Valkey under `home`
+    log_url: str = ""  # empty: the log lives where the states do
+    appendfsync: Literal["everysec", "always", "no"] = "everysec"  # of the embedded Valkey
+    store_max_bytes: NotNegative = 0  # of the embedded Valkey; 0: half of the machine's memory
+    wait_replicas: NotNegative = 0  # replicas that must hold an append before its 202
+    store_timeout_ms: Positive = 1000  # folding and ingest; reads have read_timeout_ms
+    read_timeout_ms: Positive = 50  # the serving path
+
+    partitions: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16  # fixed for the life of a log
+    folders: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1  # folder processes
+    lease_ms: Annotated[int, msgspec.Meta(ge=200)] = 3000  # a silent folder is replaced after it
+    late_days: Annotated[int, msgspec.Meta(ge=1, le=60)] = 7  # how old a live event may be
+    idle_days: NotNegative = 0  # forget a user after so long without events; 0: never
+    archive_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 5.0
+    max_backlog: Positive = 2_000_000  # events waiting for fold or archive before 503
+    memory_high: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9  # of maxmemory, before 503
+
+    actions: str = ""  # a file of your own in place of the shipped actions.yaml
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def home_path(self) -> Path:
+        """KAIROS_HOME as an absolute path."""
+        return Path(self.home).expanduser().absolute()
+
+    @property
+    def archive_path(self) -> Path:
+        """The archived log: a Delta table, by arrival day."""
+        return self.home_path / "log"
+
+
+def load_settings(
+    environ: Mapping[str, str] | None = None, file: Path = Path("kairos.toml")
+) -> Settings:
+    """Read the file, where there is one, and the environment; raises SettingsError."""
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    if file.exists():
+        values |= _read_toml(file)
+    fields = {field.name for field in msgspec.structs.fields(Settings)}
+    for variable, text in environ.items():
+        if not variable.startswith("KAIROS_"):
+            continue
+        name = variable.removeprefix("KAIROS_").lower()
+        if name in fields:
+            values[name] = text
+        else:  # not refused: Kubernetes sets KAIROS_SERVICE_HOST and the like for a service's name
+            log.warning("%s: no such setting%s", variable, _nearest(name, fields, "KAIROS_"))
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"settings: {error}") from error
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: {error}") from error
+    fields = {field.name for field in msgspec.structs.fields(Settings)}
+    for name in values:
+        if name not in fields:
+            raise SettingsError(f"{file}: {name}: no such setting{_nearest(name, fields)}")
+    return values
+
+
+def _nearest(name: str, fields: set[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, sorted(fields), n=1)
+    if not near:
+        return ""
+    return f"; did you mean {prefix}{near[0].upper() if prefix else near[0]}?"

@@ -1,0 +1,353 @@
+"""UserState and the fold: what is kept of a user, and how a record changes it.
+
+Decayed counters use forward decay (Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE
+2009): each holds its value at one landmark time t0 that the whole state shares. An act at t adds
+w·2^((t − t0)/half-life), whether t is before or after t0, and reading at t multiplies by
+2^(−(t − t0)/half-life). Nothing decays on write, a late event costs the same, and a counter
+needs no time of its own. t0 moves in steps of 30 days, a multiple of every half-life, so moving
+it multiplies by exact powers of two.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Any
+
+import msgspec
+
+from engine.device import Device
+from engine.records import (
+    CarryRecord,
+    DecisionRecord,
+    DeviceRecord,
+    ImpressionRecord,
+    InteractionRecord,
+    PushRecord,
+    UserLogRecord,
+    UserRecord,
+)
+from engine.times import DAY_MS, hour_of_week
+
+FOLD_VERSION = 1
+DAY_HALF_LIFE_MS = DAY_MS
+MONTH_HALF_LIFE_MS = 30 * DAY_MS
+LANDMARK_STEP_MS = 30 * DAY_MS
+LANDMARK_REACH_MS = 500 * DAY_MS  # 2^500 is far below where doubles end
+
+RECENT = 50
+SEEN = 1000
+SHOWN = 20  # impressions kept …
+SHOWN_ITEMS = 400  # … and items in them all
+SLATES = 3
+PUSHES = 20
+DEVICES = 8
+
+TOUCH = struct.Struct("<IHI")  # dense item id, action term, unix seconds
+ITEM = struct.Struct("<I")
+
+
+class Counter(msgspec.Struct, array_like=True, gc=False):
+    """An exact total, and decayed values at the state's landmark."""
+
+    total: int = 0
+    day: float = 0.0
+    month: float = 0.0
+
+
+class Slate(msgspec.Struct, array_like=True, gc=False):
+    """What a decision showed, and how far down it is known to have been seen."""
+
+    decision_id: str
+    items: bytes  # dense ids, uint32 little-endian, in slot order
+    seen_upto: int = 0
+
+
+class PushHistory(msgspec.Struct, array_like=True):
+    """What became of the messages to this user."""
+
+    totals: dict[str, int] = {}  # by status
+    opens: dict[int, int] = {}  # by hour of the local week
+    recent: list[tuple[str, str | None, str, int]] = []  # message, category, status, unix s
+    switched: dict[str, tuple[int, bool]] = {}  # category ("" is all) -> since, enabled
+
+
+class UserState(msgspec.Struct, array_like=True):
+    """All that is known of a user. Encoded as it stands (MessagePack arrays)."""
+
+    version: int = FOLD_VERSION
+    landmark: int = 0  # t0, unix ms; 0: no counter yet
+    actions: dict[int, Counter] = {}  # by action term
+    categories: dict[int, Counter] = {}  # by category term; decayed values are weighted
+    recent: bytes = b""  # the last RECENT touches in log order, TOUCH each
+    seen: bytes = b""  # items acted on that left `recent`, oldest touch first, ITEM each
+    impressions: int = 0
+    shown: list[tuple[int, bytes]] = []  # (unix s, ITEM each), newest last
+    slates: list[Slate] = []
+    push: PushHistory | None = None
+    devices: dict[str, tuple[int, Device]] = {}
+    attributes: dict[str, tuple[int, Any]] = {}  # value None: removed at that time
+    first_ms: int = 0  # of the earliest interaction
+    last_ms: int = 0  # of the latest interaction
+    arrived_ms: int = 0  # of the latest record folded
+    alias_to: str | None = None
+    aliases: list[str] = []  # ids that were joined into this one
+    erased_ms: int = 0  # everything dated before is dropped
+
+    def blank(self) -> bool:
+        """Whether nothing is known but, perhaps, an erasure or an alias."""
+        return self.arrived_ms == 0
+
+
+encode_state = msgspec.msgpack.Encoder().encode
+decode_state = msgspec.msgpack.Decoder(UserState).decode
+
+
+def fold(state: UserState, record: UserLogRecord) -> None:
+    """Apply one record to its owner's state, in place."""
+    if record.arrived > state.arrived_ms:
+        state.arrived_ms = record.arrived
+    step = _STEPS.get(type(record))
+    if step is not None:
+        step(state, record)
+
+
+def read_decayed(state: UserState, value: float, half_life_ms: int, at_ms: int) -> float:
+    """A decayed value as it stands at `at_ms`."""
+    return value * math.exp2(min(-(at_ms - state.landmark) / half_life_ms, 1000.0))
+
+
+def touches(state: UserState) -> list[tuple[int, int, int]]:
+    """Recent (dense item id, action term, unix s) in log order, newest last."""
+    return list(TOUCH.iter_unpack(state.recent))
+
+
+def seen_items(state: UserState) -> list[int]:
+    """Dense ids of items acted on, at most SEEN, oldest touch first, each once."""
+    older = [item for (item,) in ITEM.iter_unpack(state.seen)]
+    newer = dict.fromkeys(item for item, _, _ in reversed(touches(state)))
+    return (older + list(newer)[::-1])[-SEEN:]
+
+
+def attribute(state: UserState, name: str) -> Any:
+    """The value of a user attribute, None where there is none."""
+    return state.attributes.get(name, (0, None))[1]
+
+
+def _interaction(state: UserState, r: InteractionRecord) -> None:
+    state.last_ms = max(state.last_ms, r.ts)
+    state.first_ms = min(state.first_ms or r.ts, r.ts)
+    day, month = _lift(state, r.ts)
+    counter = _counter(state.actions, r.term)
+    counter.total += 1
+    counter.day += day
+    counter.month += month
+    for category in r.categories:
+        counter = _counter(state.categories, category)
+        counter.total += 1
+        counter.day += r.weight * day
+        counter.month += r.weight * month
+    if r.item is not None:
+        _touch(state, r.item, r.term, r.ts // 1000)
+        if r.decision_id is not None:
+            _imply_seen(state, r.decision_id, r.item, r.ts // 1000)
+    if r.device is not None:
+        _keep_device(state, r.ts, r.device)
+
+
+def _impression(state: UserState, r: ImpressionRecord) -> None:
+    items = b"".join(ITEM.pack(item) for shown in r.shown for item in shown.items)
+    slate = next((s for s in state.slates if s.decision_id == r.decision_id), None)
+    if slate is not None:
+        implied = {item for (item,) in ITEM.iter_unpack(slate.items[: slate.seen_upto * ITEM.size])}
+        items = b"".join(ITEM.pack(i) for (i,) in ITEM.iter_unpack(items) if i not in implied)
+        slate.seen_upto = len(slate.items) // ITEM.size
+    _show(state, r.ts // 1000, items)
+
+
+def _decision(state: UserState, r: DecisionRecord) -> None:
+    ordered = sorted(r.slots, key=lambda slot: slot.position)
+    items = b"".join(ITEM.pack(slot.item) for slot in ordered)
+    state.slates = [*state.slates, Slate(r.decision_id, items)][-SLATES:]
+
+
+def _imply_seen(state: UserState, decision_id: str, item: int, at_s: int) -> None:
+    """Without an impression, acting on an item says that all above it was seen."""
+    for slate in state.slates:
+        if slate.decision_id != decision_id:
+            continue
+        found = _find(slate.items, ITEM.pack(item), ITEM.size)
+        upto = found // ITEM.size + 1
+        if found >= 0 and upto > slate.seen_upto:
+            _show(state, at_s, slate.items[slate.seen_upto * ITEM.size : upto * ITEM.size])
+            slate.seen_upto = upto
+
+
+def _device(state: UserState, r: DeviceRecord) -> None:
+    _keep_device(state, r.ts, r.device)
+
+
+def _user(state: UserState, r: UserRecord) -> None:
+    for name, value in r.attributes.items():
+        if r.ts >= state.attributes.get(name, (0, None))[0]:
+            state.attributes[name] = (r.ts, value)
+
+
+def _push(state: UserState, r: PushRecord) -> None:
+    push = state.push = state.push or PushHistory()
+    push.totals[r.status] = push.totals.get(r.status, 0) + 1
+    if r.status in ("enabled", "disabled"):
+        since, _ = push.switched.get(r.category or "", (0, True))
+        if r.ts >= since:
+            push.switched[r.category or ""] = (r.ts, r.status == "enabled")
+        return
+    push.recent = [*push.recent, (r.message_id, r.category, r.status, r.ts // 1000)][-PUSHES:]
+    if r.status == "opened":
+        zone = attribute(state, "time_zone")
+        hour = hour_of_week(r.ts, zone if isinstance(zone, str) else None)
+        push.opens[hour] = push.opens.get(hour, 0) + 1
+
+
+def _carry(state: UserState, r: CarryRecord) -> None:
+    join(state, decode_state(r.state))
+    state.aliases = list(dict.fromkeys([*state.aliases, *r.via]))
+
+
+_STEPS: dict[type, Any] = {
+    InteractionRecord: _interaction,
+    ImpressionRecord: _impression,
+    DecisionRecord: _decision,
+    DeviceRecord: _device,
+    UserRecord: _user,
+    PushRecord: _push,
+    CarryRecord: _carry,
+}
+
+
+def join(state: UserState, other: UserState) -> None:
+    """Add another state of the same person to `state`, in place."""
+    if state.landmark and other.landmark:
+        _move_landmark(state, max(state.landmark, other.landmark))
+        _move_landmark(other, state.landmark)
+    state.landmark = state.landmark or other.landmark
+    for mine, theirs in ((state.actions, other.actions), (state.categories, other.categories)):
+        for term, counter in theirs.items():
+            sum_ = _counter(mine, term)
+            sum_.total += counter.total
+            sum_.day += counter.day
+            sum_.month += counter.month
+    _join_touches(state, other)
+    state.impressions += other.impressions
+    shown = sorted([*state.shown, *other.shown], key=lambda impression: impression[0])
+    state.shown = _cap_shown(shown)
+    state.slates = [*other.slates, *state.slates][-SLATES:]
+    _join_push(state, other)
+    for device_id, (ts, device) in other.devices.items():
+        _keep_device(state, ts, device, device_id)
+    for name, (ts, value) in other.attributes.items():
+        if name not in state.attributes or ts > state.attributes[name][0]:
+            state.attributes[name] = (ts, value)
+    if other.first_ms and (other.first_ms < state.first_ms or not state.first_ms):
+        state.first_ms = other.first_ms
+    state.last_ms = max(state.last_ms, other.last_ms)
+    state.aliases = list(dict.fromkeys([*state.aliases, *other.aliases]))
+
+
+def _join_touches(state: UserState, other: UserState) -> None:
+    merged = sorted([*touches(other), *touches(state)], key=lambda touch: touch[2])
+    older = dict.fromkeys(
+        [item for (item,) in ITEM.iter_unpack(other.seen)]
+        + [item for (item,) in ITEM.iter_unpack(state.seen)]
+        + [item for item, _, _ in merged[:-RECENT]]
+    )
+    kept = merged[-RECENT:]
+    for item, _, _ in kept:
+        older.pop(item, None)
+    state.recent = b"".join(TOUCH.pack(*touch) for touch in kept)
+    state.seen = b"".join(ITEM.pack(item) for item in list(older)[-SEEN:])
+
+
+def _join_push(state: UserState, other: UserState) -> None:
+    if other.push is None:
+        return
+    push = state.push = state.push or PushHistory()
+    for status, total in other.push.totals.items():
+        push.totals[status] = push.totals.get(status, 0) + total
+    for hour, total in other.push.opens.items():
+        push.opens[hour] = push.opens.get(hour, 0) + total
+    push.recent = sorted([*other.push.recent, *push.recent], key=lambda sent: sent[3])[-PUSHES:]
+    for category, (since, enabled) in other.push.switched.items():
+        if since > push.switched.get(category, (0, True))[0]:
+            push.switched[category] = (since, enabled)
+
+
+def _lift(state: UserState, ts: int) -> tuple[float, float]:
+    """2^((ts − t0)/half-life) for both half-lives; moves the landmark when ts is far past it."""
+    if not state.landmark:
+        state.landmark = max(ts - ts % LANDMARK_STEP_MS, LANDMARK_STEP_MS)
+    elif ts - state.landmark > LANDMARK_REACH_MS:
+        _move_landmark(state, ts - ts % LANDMARK_STEP_MS)
+    age = ts - state.landmark
+    return math.exp2(age / DAY_HALF_LIFE_MS), math.exp2(age / MONTH_HALF_LIFE_MS)
+
+
+def _move_landmark(state: UserState, landmark: int) -> None:
+    days = (landmark - state.landmark) // DAY_MS
+    for counters in (state.actions, state.categories):
+        for counter in counters.values():
+            counter.day = math.ldexp(counter.day, -days)
+            counter.month = math.ldexp(counter.month, -(days // 30))
+    state.landmark = landmark
+
+
+def _counter(counters: dict[int, Counter], term: int) -> Counter:
+    counter = counters.get(term)
+    if counter is None:
+        counter = counters[term] = Counter()
+    return counter
+
+
+def _touch(state: UserState, item: int, term: int, at_s: int) -> None:
+    key = ITEM.pack(item)
+    if state.seen and (found := _find(state.seen, key, ITEM.size)) >= 0:
+        state.seen = state.seen[:found] + state.seen[found + ITEM.size :]
+    recent = state.recent + TOUCH.pack(item, term, at_s)
+    if len(recent) > RECENT * TOUCH.size:
+        oldest, recent = recent[: ITEM.size], recent[TOUCH.size :]
+        if _find(recent, oldest, TOUCH.size) < 0:
+            state.seen = (state.seen + oldest)[-SEEN * ITEM.size :]
+    state.recent = recent
+
+
+def _find(packed: bytes, key: bytes, width: int) -> int:
+    """Where a record of `width` bytes that begins with `key` starts, or −1."""
+    found = packed.find(key)
+    while found >= 0 and found % width:
+        found = packed.find(key, found + 1)
+    return found
+
+
+def _show(state: UserState, at_s: int, items: bytes) -> None:
+    if items:
+        state.impressions += len(items) // ITEM.size
+        state.shown = _cap_shown([*state.shown, (at_s, items)])
+
+
+def _cap_shown(shown: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    kept = shown[-SHOWN:]
+    size = sum(len(items) for _, items in kept)
+    while len(kept) > 1 and size > SHOWN_ITEMS * ITEM.size:
+        size -= len(kept.pop(0)[1])
+    return kept
+
+
+def _keep_device(state: UserState, ts: int, device: Device, device_id: str | None = None) -> None:
+    """Keep the newest state of each device; a raw motion window is for the moment only."""
+    name = device_id if device_id is not None else device.device_id or ""
+    if name in state.devices and ts < state.devices[name][0]:
+        return
+    if device.motion is not None:
+        device = msgspec.structs.replace(device, motion=None)
+    state.devices[name] = (ts, device)
+    if len(state.devices) > DEVICES:
+        del state.devices[min(state.devices, key=lambda known: state.devices[known][0])]

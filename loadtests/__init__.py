@@ -1,0 +1,1 @@
+"""Load over HTTP alone: nothing here imports the engine."""

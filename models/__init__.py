@@ -1,0 +1,1 @@
+"""Fitted models and their artifacts. Empty until the first model lands."""

@@ -1,0 +1,1 @@
+"""The running service: HTTP, ingest, folders, archiver, erasure, metrics."""

@@ -1,0 +1,59 @@
+"""Before anything starts: is the store at this address fit to hold the log?"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from engine.errors import SettingsError, StoreUnfit
+from engine.redis_keys import KEYS_KEY, SETTINGS_KEY
+from engine.redis_store import RedisStore
+
+
+def refuse_or_warn(store: RedisStore) -> list[str]:
+    """Raises StoreUnfit where acknowledged events could vanish unseen; returns warnings."""
+    warnings = []
+    for role, info in zip(("state", "log"), store.server_info(), strict=True):
+        policy = str(info.get("maxmemory_policy", ""))
+        if policy.startswith("allkeys-"):
+            raise StoreUnfit(
+                f"the {role} server's maxmemory-policy is {policy}: it would drop states and log "
+                "entries to make room. Set it to noeviction."
+            )
+        if role == "log" and not info.get("aof_enabled"):
+            warnings.append(
+                "the log server has no append-only file (appendonly no): what was acknowledged "
+                "is lost when it restarts"
+            )
+    return list(dict.fromkeys(warnings))
+
+
+def fix_partitions(store: RedisStore) -> None:
+    """The number of partitions is fixed with the first start; raises SettingsError later."""
+    wanted = store.settings.partitions
+    if not store.hash_set(SETTINGS_KEY, "partitions", wanted, new=True):
+        fixed = int(store.hash_get(SETTINGS_KEY, "partitions") or wanted)
+        if fixed != wanted:
+            raise SettingsError(
+                f"partitions: the log was begun with {fixed}, the settings say {wanted}; "
+                "the number is fixed for the life of a log"
+            )
+
+
+def listening(store: RedisStore, host: str) -> Iterator[str]:
+    """Refuse to listen beyond loopback without keys; say so where there are none."""
+    if store.hash_all(KEYS_KEY):
+        return
+    if not _is_loopback(host):
+        raise SettingsError(
+            f"host: {host} can be reached by others and no API key exists: create one with "
+            "`kairos keys create`, or listen on 127.0.0.1"
+        )
+    yield "no API keys exist: anyone on this machine may do everything (kairos keys create)"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,243 @@
+"""`POST /v1/events`: decode → check → number new names → stamp → append → 202.
+
+Nothing is acknowledged before the append. Concurrent requests share appends: whatever comes in
+while one is on its way goes with the next, one entry per partition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+import msgspec
+
+from engine.errors import InvalidInput, Overloaded, StoreUnavailable
+from engine.events import Event, Item, Rejection, decode_batch
+from engine.ids import ITEMS
+from engine.records import Record, encode
+from engine.redis_store import AsyncRedisStore
+from engine.stamp import Stamper
+from engine.times import to_ms
+from serving.follow import Follower
+from serving.http import Request, Response, json_response, problem
+from serving.metrics import Metrics
+
+RECENT_HASHES = 200_000  # acknowledged events whose copies are recognised without a trip
+PENDING_BYTES = 64 << 20
+ENTRY_RECORDS = 256
+WAIT_FOLDED_S = 10.0
+
+
+class Accepted(msgspec.Struct, omit_defaults=True):
+    """What became of a batch; `folded` is there only with ?wait=folded."""
+
+    accepted: int
+    duplicates: int
+    rejected: list[Rejection] = msgspec.field(default_factory=list)
+    folded: bool | None = None
+
+
+class Appender:
+    """Gathers records of concurrent requests into one pipelined append at a time."""
+
+    def __init__(self, store: AsyncRedisStore) -> None:
+        self._store = store
+        self._pending: list[tuple[Mapping[int, Sequence[bytes]], asyncio.Future[dict[int, int]]]]
+        self._pending = []
+        self._bytes = 0
+        self._task: asyncio.Task[None] | None = None
+
+    async def append(self, records: Mapping[int, Sequence[bytes]]) -> dict[int, int]:
+        """Append; returns the position of each partition's last entry. Raises as the store does."""
+        if not records:
+            return {}
+        size = sum(len(raw) for batch in records.values() for raw in batch)
+        if self._bytes + size > PENDING_BYTES:
+            raise Overloaded("too much is waiting to be appended")
+        done: asyncio.Future[dict[int, int]] = asyncio.get_running_loop().create_future()
+        self._pending.append((records, done))
+        self._bytes += size
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._flush())
+        try:
+            # A client that leaves must not take the others' append with it.
+            return await asyncio.shield(done)
+        finally:
+            self._bytes -= size
+
+    async def _flush(self) -> None:
+        while self._pending:
+            taken, self._pending = self._pending, []
+            merged: dict[int, list[bytes]] = {}
+            for records, _ in taken:
+                for partition, batch in records.items():
+                    merged.setdefault(partition, []).extend(batch)
+            try:
+                positions = await self._append(merged)
+            except Exception as error:  # every waiter has to hear of it, whatever it is
+                for _, done in taken:
+                    if not done.done():
+                        done.set_exception(error)
+                        done.exception()  # retrieved: a waiter may have left
+                continue
+            for records, done in taken:
+                if not done.done():
+                    done.set_result({p: positions[p] for p in records})
+
+    async def _append(self, merged: dict[int, list[bytes]]) -> dict[int, int]:
+        positions: dict[int, int] = {}
+        start = 0
+        while part := {p: b[start : start + ENTRY_RECORDS] for p, b in merged.items() if b[start:]}:
+            positions |= await self._store.append(part)
+            start += ENTRY_RECORDS
+        return positions
+
+
+class Ingest:
+    """The handler of `POST /v1/events` and what it needs."""
+
+    def __init__(
+        self, stamper: Stamper, store: AsyncRedisStore, follower: Follower, metrics: Metrics
+    ) -> None:
+        self._stamper = stamper
+        self._store = store
+        self._follower = follower
+        self._metrics = metrics
+        self._appender = Appender(store)
+        self._recent: OrderedDict[int, None] = OrderedDict()
+
+    async def post_events(self, request: Request) -> Response:
+        """Take a batch: 202 once all that is acceptable is in the log, 422 where nothing is."""
+        if self._follower.pressure is not None:
+            self._metrics.count("overloaded", "store")
+            raise Overloaded(self._follower.pressure, retry_after_s=2)
+        wait = request.query.get("wait")
+        if wait not in (None, "folded"):
+            raise InvalidInput("wait", "expected folded")
+        now = int(time.time() * 1000)
+        batch = decode_batch(request.body)
+        shift = 0 if batch.sent_at is None else now - to_ms(batch.sent_at, "sent_at")
+        if not batch.events and not batch.rejected:
+            raise InvalidInput("events", "expected at least one event")
+        rejected = list(batch.rejected)
+        checked = self._check(batch.events, now, shift, rejected)
+        await self._number([event for _, event, _ in checked], now)
+        accepted, positions = await self._append(checked, now)
+        self._count_rejected(rejected)
+        answer = Accepted(accepted, len(checked) - accepted, sorted(rejected, key=_index))
+        if rejected and not checked:
+            return problem(
+                422,
+                "nothing-accepted",
+                "No event was accepted",
+                f"{len(rejected)} events were refused; the first: {answer.rejected[0].detail}",
+                field=answer.rejected[0].field,
+                **msgspec.to_builtins(answer),
+            )
+        if wait is not None:
+            answer.folded = await self._folded(positions)
+        return json_response(202, answer)
+
+    def _check(
+        self,
+        events: Sequence[tuple[int, Event]],
+        now: int,
+        shift: int,
+        rejected: list[Rejection],
+    ) -> list[tuple[int, Event, int]]:
+        checked = []
+        for index, event in events:
+            try:
+                checked.append((index, event, self._stamper.check(event, now, shift)))
+            except InvalidInput as error:
+                event_id = getattr(event, "event_id", None)
+                kind = str(event.__struct_config__.tag)
+                rejected.append(Rejection(index, event_id, kind, error.field, error.detail))
+        return checked
+
+    async def _number(self, events: Sequence[Event], now: int) -> None:
+        for space, names in self._stamper.missing(events).items():
+            numbers = await self._store.intern(space, names, now)
+            self._stamper.learn(space, names, numbers)
+
+    async def _append(
+        self, checked: Sequence[tuple[int, Event, int]], now: int
+    ) -> tuple[int, dict[int, int]]:
+        """Items first, so that what follows in the batch is stamped with their categories."""
+        items = [entry for entry in checked if isinstance(entry[1], Item)]
+        positions = {}
+        if items:
+            stamped = [self._stamper.stamp(event, ts, now)[1] for _, event, ts in items]
+            positions = await self._appender.append({ITEMS: [encode(r) for r in stamped]})
+            self._stamper.catalog.apply([r for r in stamped if not hasattr(r, "user_id")])
+        records: dict[int, list[bytes]] = {}
+        hashes: dict[int, None] = {}
+        accepted = len(items)
+        for _, event, ts in checked:
+            if isinstance(event, Item):
+                continue
+            partition, record = self._stamper.stamp(event, ts, now)
+            if self._is_copy(record, hashes):
+                continue
+            records.setdefault(partition, []).append(encode(record))
+            accepted += 1
+        positions |= await self._appender.append(records)
+        self._remember(hashes)
+        for name, count in self._stamper.ignored_device_fields.items():
+            self._metrics.count("ignored_device_fields", name, by=count)
+        self._stamper.ignored_device_fields.clear()
+        return accepted, positions
+
+    def _is_copy(self, record: Record, hashes: dict[int, None]) -> bool:
+        """Whether this event was acknowledged before, or stands in this batch twice."""
+        found: int | None = getattr(record, "hash", None)
+        if found is None:
+            return False
+        if found in self._recent or found in hashes:
+            self._metrics.count("duplicates_at_edge")
+            return True
+        hashes[found] = None
+        return False
+
+    def _remember(self, hashes: dict[int, None]) -> None:
+        self._recent.update(hashes)
+        while len(self._recent) > RECENT_HASHES:
+            self._recent.popitem(last=False)
+
+    async def _folded(self, positions: Mapping[int, int]) -> bool:
+        """Wait until the positions are folded; False where that takes too long."""
+        deadline = time.monotonic() + WAIT_FOLDED_S
+        waiting = dict(positions)
+        pause = 0.002
+        while waiting and time.monotonic() < deadline:
+            try:
+                offsets = await self._store.offsets(list(waiting))
+            except StoreUnavailable:
+                offsets = {}
+            waiting = {p: at for p, at in waiting.items() if offsets.get(p, 0) < at}
+            if waiting:
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, 0.05)
+        return not waiting
+
+    def _count_rejected(self, rejected: Sequence[Rejection]) -> None:
+        for refusal in rejected:
+            kind = refusal.type if refusal.type in KINDS else "unknown"
+            self._metrics.count("rejected", kind, _label(refusal.field))
+
+
+KINDS = {str(kind.__struct_config__.tag) for kind in get_args(Event)}
+FIELDS = {field.name for kind in get_args(Event) for field in msgspec.structs.fields(kind)}
+
+
+def _index(refusal: Rejection) -> int:
+    return refusal.index
+
+
+def _label(field: str) -> str:
+    """A metric's label must not grow with what people send."""
+    name = field.partition("[")[0].partition(".")[0]
+    return name if name in FIELDS else "other"

@@ -1,0 +1,127 @@
+"""Looking at what is known: users, items, erasures, health, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import msgspec
+
+from engine.errors import KairosError, NotFound
+from engine.ids import partition_of
+from engine.profile import profile
+from engine.redis_store import AsyncRedisStore, RedisStore
+from engine.state import UserState
+from engine.times import to_rfc3339
+from serving import erasure, metrics
+from serving.follow import Follower
+from serving.http import Request, Response, json_response
+
+ALIAS_HOPS = 8
+
+
+class ItemView(msgspec.Struct):
+    """`GET /v1/items/{item_id}`."""
+
+    item_id: str
+    known: bool
+    available: bool
+    why_not: str | None
+    attributes: dict[str, Any]
+    available_from: str | None
+    available_until: str | None
+    counters: dict[str, int]  # action, or impression -> total over all users
+    deleted: bool
+
+
+class Readiness(msgspec.Struct):
+    """`GET /readyz`."""
+
+    ready: bool
+    store: str  # ok, or what is wrong
+    release: str | None
+    fold_lag_events: int | None
+    fold_lag_s: float | None
+
+
+class Looking:
+    """The handlers; `store` is used off the event loop only."""
+
+    def __init__(self, store: RedisStore, reads: AsyncRedisStore, follower: Follower) -> None:
+        self._store = store
+        self._reads = reads
+        self._follower = follower
+
+    async def get_user(self, request: Request) -> Response:
+        """A user's state, through aliases; 404 where nothing is known."""
+        user_id = request.params["user_id"]
+        found, state = await self.read_user(user_id)
+        if state is None or state.blank():
+            raise NotFound("nothing is known of this user")
+        now = int(time.time() * 1000)
+        return json_response(200, profile(found, state, self._follower.catalog, now))
+
+    async def read_user(self, user_id: str) -> tuple[str, UserState | None]:
+        """The id that aliases lead to, and its state."""
+        partitions = self._store.settings.partitions
+        state = await self._reads.read_user(user_id, partition_of(user_id, partitions))
+        for _ in range(ALIAS_HOPS):
+            if state is None or state.alias_to is None:
+                break
+            user_id = state.alias_to
+            state = await self._reads.read_user(user_id, partition_of(user_id, partitions))
+        return user_id, state
+
+    async def get_item(self, request: Request) -> Response:
+        """An item, whether it can be shown now, and why not."""
+        catalog = self._follower.catalog
+        item = catalog.get(request.params["item_id"])
+        if item is None:
+            raise NotFound("no event named this item")
+        why_not = item.why_not(int(time.time() * 1000))
+        terms = {-1: "impression"} | catalog.names["action"]
+        totals = catalog.totals(item.item, terms)
+        start, end = item.available_from[1], item.available_until[1]
+        view = ItemView(
+            item_id=item.item_id,
+            known=item.known,
+            available=why_not is None,
+            why_not=why_not,
+            attributes={n: v for n, (_, v) in item.attributes.items() if v is not None},
+            available_from=None if start is None else to_rfc3339(start),
+            available_until=None if end is None else to_rfc3339(end),
+            counters={terms[term]: total for term, total in totals.items()},
+            deleted=item.deleted[1],
+        )
+        return json_response(200, view)
+
+    async def delete_user(self, request: Request) -> Response:
+        """Erase a person: forgotten at once, cleaned everywhere by a job."""
+        receipt = await asyncio.to_thread(erasure.ask, self._store, request.params["user_id"])
+        return json_response(202, receipt)
+
+    async def get_erasure(self, request: Request) -> Response:
+        """The receipt of an erasure: pending, or done and what was removed."""
+        receipt_id = request.params["receipt_id"]
+        return json_response(200, await asyncio.to_thread(erasure.find, self._store, receipt_id))
+
+    async def healthz(self, request: Request) -> Response:
+        """This process lives."""
+        return json_response(200, {"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        """This replica can answer, degraded included; names store, release and fold lag."""
+        try:
+            partitions = range(self._store.settings.partitions)
+            progress = await asyncio.to_thread(self._store.progress, partitions)
+        except KairosError as error:
+            return json_response(200, Readiness(True, str(error), None, None, None))
+        events, seconds = metrics.lag_events(progress), metrics.lag_s(progress)
+        return json_response(200, Readiness(True, "ok", None, events, round(seconds, 3)))
+
+    async def get_metrics(self, request: Request) -> Response:
+        """Prometheus text, summed over all processes."""
+        partitions = range(self._store.settings.partitions)
+        text = await asyncio.to_thread(metrics.render, self._store, partitions)
+        return Response(200, text, "text/plain; version=0.0.4; charset=utf-8")

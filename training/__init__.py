@@ -1,0 +1,1 @@
+"""Offline jobs: replay of the log, and adapters for public data."""
