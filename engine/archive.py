@@ -7,7 +7,7 @@ its rows, so that a crash between the two can neither lose nor repeat any.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,7 +37,6 @@ SCHEMA = pa.schema(
     ]
 )
 COMPACT_AT = 50  # files of one day
-CHUNK_ROWS = 200_000
 
 
 class Head(msgspec.Struct, gc=False):
@@ -117,19 +116,40 @@ class Archive:
             return []
         return sorted({part["day"] for part in table.partitions()})
 
-    def read(self, partitions: Sequence[int]) -> Iterator[tuple[int, list[Entry]]]:
-        """Chunks of entries of these partitions, each partition's in log order."""
+    def read(
+        self, partitions: Sequence[int], after: Mapping[int, int] | None = None
+    ) -> Iterator[tuple[int, list[Entry]]]:
+        """Chunks of these partitions' entries after some positions, each partition's in order.
+
+        What is archived while it reads is read too, so that a stream trimmed meanwhile leaves no
+        gap between the archive's end and the stream's beginning.
+        """
+        last = {partition: (after or {}).get(partition, 0) for partition in partitions}
+        found = True
+        while found:
+            found = False
+            for partition, entries in self._read_days(last):
+                found = True
+                last[partition] = entries[-1].position
+                yield partition, entries
+
+    def _read_days(self, after: Mapping[int, int]) -> Iterator[tuple[int, list[Entry]]]:
+        lowest = min(after.values())
+        later = pl.any_horizontal(
+            [(pl.col("partition") == p) & (pl.col("position") > at) for p, at in after.items()]
+        )
         for day in self.days():
+            if day < _day(lowest):
+                continue
             frame = (
                 self._scan()
-                .filter(pl.col("day") == day, pl.col("partition").is_in(list(partitions)))
+                .filter(pl.col("day") == day, later)
                 .select("partition", "position", "index", "record")
                 .sort("partition", "position", "index")
                 .collect()
             )
             for (partition,), part in frame.group_by(["partition"], maintain_order=True):
-                for start in range(0, len(part), CHUNK_ROWS):
-                    yield int(str(partition)), _entries(part.slice(start, CHUNK_ROWS))
+                yield int(str(partition)), _entries(part)
 
     def hashes(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Sorted hashes of every archived event: int64 [n]."""

@@ -16,9 +16,11 @@ from engine.wire import MAX_DEPTH, decode, depth_of, from_validation, malformed
 
 MAX_EVENTS = 1000
 MAX_ATTRIBUTE_BYTES = 16_384
+LISTS = {"categories": 64, "tags": 512}  # attributes that are lists of names
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
-Time = str | int | float
+# Unix milliseconds of year 9999 and far beyond, but nothing that no float can hold.
+Time = str | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | float
 Attributes = dict[Id, Any]
 
 
@@ -223,21 +225,26 @@ def rejection(index: int, raw: bytes, error: InvalidInput) -> Rejection:
 
 def check_attributes(attributes: Attributes) -> None:
     """Attributes are JSON of bounded size; categories and tags are lists of short strings."""
-    for name in ("categories", "tags"):
+    for name, most in LISTS.items():
         values = attributes.get(name)
-        if values is not None and not _short_strings(values):
+        if values is not None and not _short_strings(values, most):
             raise InvalidInput(
-                f"attributes.{name}", "expected a list of at most 64 strings of 1–128 characters"
+                f"attributes.{name}",
+                f"expected a list of at most {most} strings of 1–128 characters",
             )
     if depth_of(attributes) > MAX_DEPTH:
         raise InvalidInput("attributes", f"expected at most {MAX_DEPTH} levels")
     if len(msgspec.json.encode(attributes)) > MAX_ATTRIBUTE_BYTES:
         raise InvalidInput("attributes", f"expected at most {MAX_ATTRIBUTE_BYTES} bytes")
+    try:
+        msgspec.msgpack.encode(attributes)  # as states keep them
+    except OverflowError:
+        raise InvalidInput("attributes", "expected integers of at most 64 bits") from None
 
 
-def _short_strings(values: object) -> bool:
+def _short_strings(values: object, most: int) -> bool:
     return (
         isinstance(values, list)
-        and len(values) <= 64
+        and len(values) <= most
         and all(isinstance(value, str) and 1 <= len(value) <= 128 for value in values)
     )

@@ -24,6 +24,8 @@ generation of the states, which `kairos rebuild` counts up):
     {kairos}:settings   hash      what is fixed for the life of the log (partitions)
     {kairos}:keys       hash      SHA-256 of an API key -> role and name
     {kairos}:erasures   hash      receipt_id -> state of the erasure
+    {kairos}:metrics    hash      counters of all processes, by name and labels
+    {kairos}:lock:NAME  string    who imports just now (expires)
 
 The folder is the only writer of g:*; it writes in one script, COMMIT, that does nothing unless
 epoch and offset are those the folder started from. Sets of plain integers cost 8 bytes an event
@@ -163,6 +165,13 @@ for i = 3, #ARGV do
   numbers[#numbers + 1] = tonumber(n)
 end
 return numbers
+"""
+
+LOCK = """
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
 """
 
 COMMIT_ITEMS = """

@@ -31,6 +31,7 @@ from engine.redis_keys import (
     INTERN,
     KNOWN,
     LINES,
+    LOCK,
     RELEASE,
     SETTLE,
     SHARDS,
@@ -114,7 +115,8 @@ def check_replies(replies: Sequence[Any]) -> list[Any]:
     """Raise the first error among a pipeline's replies as one of ours."""
     for reply in replies:
         if isinstance(reply, Exception):
-            if str(reply).startswith(("OOM", "MISCONF")):
+            full = isinstance(reply, redis.OutOfMemoryError)  # whose text has lost its "OOM"
+            if full or str(reply).startswith("MISCONF"):
                 raise Overloaded("the store takes no writes: it is full, or its disk is") from reply
             raise StoreUnavailable(f"the store refused: {reply}") from reply
     return list(replies)
@@ -164,7 +166,7 @@ def connect_async(url: str, timeout_ms: int, clustered: bool) -> Client:
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         url, max_connections=64, timeout=timeout_ms / 1000, **options
     )
-    return redis.asyncio.Redis(connection_pool=pool)
+    return redis.asyncio.Redis.from_pool(pool)  # which closes the pool with the client
 
 
 def redact(url: str) -> str:
@@ -409,6 +411,20 @@ class RedisStore:
         (reply,) = self._run(self._state, [("EVAL", SWAP, 2, keys.serving, keys.meta, old, new)])
         return bool(reply)
 
+    def fence(self, claim_name: str, partition: int, generation: int) -> Claim:
+        """Take a generation's lease from whoever holds it: nothing of theirs commits any more."""
+        meta = keys_of(partition, generation).meta
+        self._run(self._state, [("HSET", meta, "owner", "", "lease", 0)])
+        claim = self.claim(claim_name, partition, generation)
+        if claim is None:
+            raise Fenced(f"partition {partition} was claimed by another")
+        return claim
+
+    def restore_names(self, space: str, numbers: Mapping[str, int]) -> None:
+        """Give names the numbers they have in the archive, where the log server lost them."""
+        key = names_key(space)
+        self._run(self._log, [("HSETNX", key, name, n) for name, n in numbers.items()])
+
     def drop_generation(self, partition: int, generation: int) -> int:
         """Delete all keys of a generation; returns how many."""
         pattern = _escaped(keys_of(partition, generation).prefix) + "*"
@@ -532,6 +548,15 @@ class RedisStore:
         (reply,) = self._run(self._state, [("HMGET", keys_of(partition).erased, *users)])
         return {u: int(ms) for u, ms in zip(users, reply, strict=True) if ms is not None}
 
+    def lock(self, name: str, token: str, ttl_ms: int) -> bool:
+        """Take or keep a lock that runs out by itself; False while another holds it."""
+        key = "{kairos}:lock:" + name
+        (reply,) = self._run(self._state, [("EVAL", LOCK, 1, key, token, ttl_ms)])
+        return bool(reply)
+
+    def unlock(self, name: str) -> None:
+        self._run(self._state, [("DEL", "{kairos}:lock:" + name)])
+
     def rewrite_append_only_file(self) -> None:
         """Ask the servers to drop overwritten values from their files; best effort."""
         for client in self._both():
@@ -652,7 +677,7 @@ class AsyncRedisStore:
         generation = self._generations.get(partition, FIRST_GENERATION)
         while True:
             command = user_command(user_id, partition, generation)
-            (reply,) = await self._run(self._reads, [command])
+            (reply,) = await self._read([command])
             serving = int(reply[0] or FIRST_GENERATION)
             if serving == generation:
                 break
@@ -664,13 +689,24 @@ class AsyncRedisStore:
 
     async def offsets(self, partitions: Sequence[int]) -> dict[int, int]:
         """The position up to which each partition is folded."""
-        serving = await self._run(self._reads, [("GET", keys_of(p).serving) for p in partitions])
+        serving = await self._read([("GET", keys_of(p).serving) for p in partitions])
         metas = [
             keys_of(p, int(reply or FIRST_GENERATION)).meta
             for p, reply in zip(partitions, serving, strict=True)
         ]
-        replies = await self._run(self._reads, [("HGET", meta, "offset") for meta in metas])
+        replies = await self._read([("HGET", meta, "offset") for meta in metas])
         return {p: int(reply or 0) for p, reply in zip(partitions, replies, strict=True)}
+
+    async def _read(self, commands: Sequence[Command]) -> list[Any]:
+        """Reads may be sent again: a server that restarted leaves dead connections in the pool."""
+        try:
+            return await self._run(self._reads, commands)
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, redis.ConnectionError):
+                raise
+        if isinstance(self._reads, redis.asyncio.Redis):
+            await self._reads.connection_pool.disconnect(inuse_connections=False)
+        return await self._run(self._reads, commands)
 
     async def _run(self, client: Client, commands: Sequence[Command]) -> list[Any]:
         with _as_ours():

@@ -45,7 +45,7 @@ def from_validation(error: msgspec.ValidationError) -> InvalidInput:
 def depth_of(value: object, limit: int = MAX_DEPTH) -> int:
     """How deeply lists and objects nest in `value`; stops counting past `limit`."""
     level, layer = 0, [value]
-    while layer and level <= limit:
+    while layer and level <= limit + 1:
         layer = [
             child
             for parent in layer

@@ -2,52 +2,65 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import threading
 
 import uvicorn
 
-from engine.archive import Archive
 from engine.redis_store import RedisStore
 from engine.settings import Settings
+from serving import check
 from serving.app import Parts, build
-from serving.archiver import Archiver
-from serving.folders import FolderLoop
+from serving.background import Background
+from serving.embedded import Embedded
+from serving.up import Say, check_port, opened_store, restart_if_dead
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM; `settings.redis_url` names a running store."""
-    background = Background(settings)
-    app = build(Parts(settings))
-    config = uvicorn.Config(
-        app, host=settings.host, port=settings.port, log_level="warning", access_log=False,
-        timeout_graceful_shutdown=5,
-    )  # fmt: skip
-    background.start()
-    try:
-        uvicorn.Server(config).run()
-    finally:
-        background.stop()
+def up(settings: Settings, say: Say) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    check_port(settings)
+    with opened_store(settings, say) as (opened, server):
+        for remark in check.listening(RedisStore.connect(opened), opened.host):
+            say(f"note: {remark}")
+        background = Background(opened)
+        background.start()
+        stop = threading.Event()
+        keeper = threading.Thread(target=_keep, args=(opened, server, stop), daemon=True)
+        keeper.start()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # uvicorn raises the signal once more when it is done: it must not end us there.
+            signal.signal(number, lambda *_: None)
+        try:
+            _Server(opened, say).run()
+        finally:
+            stop.set()
+            keeper.join()
+            background.stop()
 
 
-class Background:
-    """A folder and an archiver as threads, each with a client of its own."""
+class _Server(uvicorn.Server):
+    """Says so once it listens."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._folder = FolderLoop(RedisStore.connect(settings), 0)
-        archive = Archive(settings.archive_path)
-        self._archiver = Archiver(RedisStore.connect(settings), archive)
-        self._threads = [
-            threading.Thread(target=self._folder.run, name="folder", daemon=True),
-            threading.Thread(target=self._archiver.run, name="archiver", daemon=True),
-        ]
+    def __init__(self, settings: Settings, say: Say) -> None:
+        config = uvicorn.Config(
+            build(Parts(settings)),
+            host=settings.host,
+            port=settings.port,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=5,
+        )
+        super().__init__(config)
+        self._say = say
 
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._say(f"Kairos is ready at http://{self.config.host}:{self.config.port}")
 
-    def stop(self) -> None:
-        """Fold and archive what is there, then end."""
-        self._folder.stop()
-        self._threads[0].join()
-        self._archiver.stop()
-        self._threads[1].join()
+
+def _keep(settings: Settings, server: Embedded | None, stop: threading.Event) -> None:
+    while not stop.wait(0.5):
+        if server is not None:
+            restart_if_dead(settings, server)

@@ -100,6 +100,10 @@ class FolderLoop:
             if claim is None:
                 self._claims.pop(partition, None)
                 continue
+            if claim.offset == 0 and self._store.archived(partition) > 0:
+                log.error("partition %s has a log but no states: run kairos rebuild", partition)
+                self._claims.pop(partition, None)
+                continue
             if held is None or held.epoch != claim.epoch or held.generation != claim.generation:
                 log.info("%s folds partition %s", self.name, partition)
                 self._claims[partition] = claim

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from engine.errors import InvalidInput, Overloaded, StoreUnavailable
 from engine.events import Event, Item, Rejection, decode_batch
@@ -31,13 +32,13 @@ ENTRY_RECORDS = 256
 WAIT_FOLDED_S = 10.0
 
 
-class Accepted(msgspec.Struct, omit_defaults=True):
+class Accepted(msgspec.Struct):
     """What became of a batch; `folded` is there only with ?wait=folded."""
 
     accepted: int
     duplicates: int
     rejected: list[Rejection] = msgspec.field(default_factory=list)
-    folded: bool | None = None
+    folded: bool | UnsetType = UNSET
 
 
 class Appender:

@@ -1,0 +1,83 @@
+"""The `kairos` command. Long work shows progress; `--json` where a program may read the answer."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import log_commands, store_commands
+from cli.terminal import complain, print_json, say, settings_of
+from engine.errors import KairosError
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+log_commands.register(app)
+store_commands.register(app)
+
+
+@app.callback()
+def kairos() -> None:
+    """Kairos decides what an app shows and when it speaks."""
+
+
+@app.command()
+def up(
+    dev: Annotated[bool, typer.Option(help="One process, no Ray, ready in two seconds.")] = False,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+) -> None:
+    """Start everything and serve until Ctrl-C."""
+    settings = settings_of(host=host, port=port)
+    if dev:
+        from serving import dev as one_process
+
+        one_process.up(settings, say)
+    else:
+        from serving import up as service
+
+        service.up(settings, say)
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option(help="Stop at the end instead of serving on.")] = False,
+    users: Annotated[int, typer.Option(help="People in the sample log.")] = 500,
+    days: Annotated[int, typer.Option(help="Days of the sample log.")] = 14,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+) -> None:
+    """Import a sample log, serve it, and show one person's state changing live."""
+    from cli.demo import run_demo
+
+    run_demo(settings_of(port=port), users=users, days=days, once=once)
+
+
+@app.command()
+def check(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Read every configuration file and say what is wrong, or that nothing is."""
+    from engine.actions import load_actions
+
+    settings = settings_of()
+    actions = load_actions(Path(settings.actions) if settings.actions else None)
+    found = {"settings": "ok", "actions": f"ok, {len(actions.by_name)} declared"}
+    if as_json:
+        print_json(found)
+    else:
+        for name, verdict in found.items():
+            say(f"{name}: {verdict}")
+
+
+def main() -> None:
+    """Run the command; an error of ours is one line and exit code 1."""
+    try:
+        app()
+    except KairosError as error:
+        complain(str(error))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The HTTP applications as Ray Serve deployments: ingest apart from deciding and looking."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+from ray.serve.config import HTTPOptions
+from ray.serve.schema import LoggingConfig
+
+from engine.settings import Settings
+from serving.app import Parts, build
+
+# Ray's own defaults are queues without limit.
+ONGOING, QUEUED = 200, 400
+REQUEST_TIMEOUT_S = 20.0  # longer than ?wait=folded; the app has deadlines of its own
+
+
+def deploy(settings: Settings) -> None:
+    """Start Serve on the settings' address and run both applications; returns when ready."""
+    quiet = LoggingConfig(enable_access_log=False, log_level="WARNING")
+    serve.start(
+        http_options=HTTPOptions(
+            host=settings.host, port=settings.port, request_timeout_s=REQUEST_TIMEOUT_S
+        ),
+        logging_config=quiet,
+    )
+    serve.run(_deployment(settings, "ingest", quiet), name="ingest", route_prefix="/v1/events")
+    serve.run(_deployment(settings, "decide", quiet), name="decide", route_prefix="/")
+
+
+def stop() -> None:
+    """Drain and stop the applications."""
+    serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _deployment(settings: Settings, name: str, logging_config: LoggingConfig) -> Any:
+    def application() -> Any:  # built in the replica: connections can't travel
+        return build(Parts(settings), ingest=name == "ingest", looking=name == "decide")
+
+    deployment: Any = serve.deployment(  # its stubs know only the decorator
+        serve.ingress(application)(),
+        name=name,
+        max_ongoing_requests=ONGOING,
+        max_queued_requests=QUEUED,
+        logging_config=logging_config,
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_timeout_s=5,
+    )
+    return deployment.bind()

@@ -1,0 +1,92 @@
+"""Folders and the archiver as Ray actors: restarted when dead, replaced when silent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import Any
+
+import ray
+
+from engine.archive import Archive
+from engine.redis_store import RedisStore
+from engine.settings import Settings
+from serving.archiver import Archiver
+from serving.folders import FolderLoop
+
+log = logging.getLogger("kairos.workers")
+
+STOP_S = 30.0
+
+
+class FolderWorker:
+    """A folder's loop in a thread of its own process."""
+
+    def __init__(self, settings: Settings, index: int) -> None:
+        self._loop = FolderLoop(RedisStore.connect(settings), index)
+        self._thread = threading.Thread(target=self._loop.run, name="folder", daemon=True)
+        self._thread.start()
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def stop(self) -> None:
+        """Fold what is there, give the leases up."""
+        self._loop.stop()
+        self._thread.join(STOP_S)
+
+
+class ArchiverWorker:
+    """The archiver's loop in a thread of its own process."""
+
+    def __init__(self, settings: Settings) -> None:
+        archive = Archive(settings.archive_path)
+        self._loop = Archiver(RedisStore.connect(settings), archive)
+        self._thread = threading.Thread(target=self._loop.run, name="archiver", daemon=True)
+        self._thread.start()
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def stop(self) -> None:
+        """Archive what is folded."""
+        self._loop.stop()
+        self._thread.join(STOP_S)
+
+
+class Workers:
+    """The running folders and the archiver, seen from `kairos up`."""
+
+    def __init__(self, settings: Settings, store: RedisStore) -> None:
+        self._settings = settings
+        self._store = store
+        self._folders = [self._folder(index) for index in range(settings.folders)]
+        self._archiver: Any = _actor(ArchiverWorker, "archiver").remote(settings)
+        ray.get([worker.pid.remote() for worker in [*self._folders, self._archiver]])
+
+    def replace_silent(self) -> None:
+        """Where a partition's lease has been over for two leases, start one more folder.
+
+        A dead actor is restarted by Ray; this is for one that hangs or is frozen. When it wakes
+        it finds its claims gone and commits nothing.
+        """
+        late = time.time() * 1000 - 3 * self._settings.lease_ms
+        progress = self._store.progress(range(self._settings.partitions))
+        if any(p.epoch and p.lease_ms < late and p.owner for p in progress):
+            log.warning("a folder is silent: one more is started")
+            self._folders.append(self._folder(len(self._folders)))
+
+    def stop(self) -> None:
+        """Stop the folders, then the archiver, each with its work done."""
+        for workers in (self._folders, [self._archiver]):
+            done = [worker.stop.remote() for worker in workers]
+            ray.wait(done, num_returns=len(done), timeout=STOP_S)
+
+    def _folder(self, index: int) -> Any:
+        return _actor(FolderWorker, f"folder-{index}").remote(self._settings, index)
+
+
+def _actor(worker: type, name: str) -> Any:
+    return ray.remote(worker).options(name=name, num_cpus=0, max_restarts=-1)

@@ -1,0 +1,143 @@
+"""`kairos up`: store, Ray, applications, folders and archiver; and their orderly end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from engine.errors import KairosError, SettingsError
+from engine.redis_store import RedisStore
+from engine.settings import Settings
+from serving import check, embedded
+
+log = logging.getLogger("kairos.up")
+
+Say = Callable[[str], None]
+
+
+@contextmanager
+def opened_store(
+    settings: Settings, say: Say
+) -> Iterator[tuple[Settings, embedded.Embedded | None]]:
+    """Settings that name a running, fit store; the embedded one is started where none is named.
+
+    Raises StoreUnavailable, StoreUnfit or SettingsError before anything else is started.
+    """
+    server = None
+    if not settings.redis_url:
+        server = embedded.start(settings)
+        settings = msgspec.structs.replace(settings, redis_url=server.url)
+    try:
+        store = RedisStore.connect(settings)
+        for warning in check.refuse_or_warn(store):
+            say(f"warning: {warning}")
+        check.fix_partitions(store)
+        store.close()
+        yield settings, server
+    finally:
+        if server is not None:
+            server.stop()
+
+
+def up(settings: Settings, say: Say) -> None:
+    """Run everything until SIGINT or SIGTERM."""
+    check_port(settings)
+    with opened_store(settings, say) as (opened, server):
+        prepare_environment(opened)
+        store = RedisStore.connect(opened)
+        for remark in check.listening(store, opened.host):
+            say(f"note: {remark}")
+        _serve(opened, store, server, say)
+
+
+def _serve(
+    settings: Settings, store: RedisStore, server: embedded.Embedded | None, say: Say
+) -> None:
+    import ray  # after prepare_environment: Ray reads its switches when it is imported
+
+    from serving import ray_app, ray_folders
+
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, num_cpus=4)
+    try:
+        workers = ray_folders.Workers(settings, store)
+        ray_app.deploy(settings)
+        say(f"Kairos is ready at http://{settings.host}:{settings.port}")
+        _watch(settings, workers.replace_silent, server)
+        say("stopping: no new requests, then fold and archive what is there")
+        ray_app.stop()
+        workers.stop()
+    finally:
+        ray.shutdown()
+
+
+def _watch(settings: Settings, look: Callable[[], None], server: embedded.Embedded | None) -> None:
+    """Until a signal comes: restart a dead embedded store, replace silent folders."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    while not stop.wait(0.5):
+        try:
+            if server is not None:
+                restart_if_dead(settings, server)
+            look()
+        except KairosError as error:
+            log.warning("%s", error)
+
+
+def restart_if_dead(settings: Settings, server: embedded.Embedded) -> None:
+    """An embedded store that died is started again at its address; nothing it wrote is lost."""
+    if server.alive():
+        return
+    log.warning("the embedded store died: it is started again")
+    try:
+        server.process = embedded.start(settings, again=server).process
+    except KairosError as error:
+        log.error("%s", error)
+
+
+def prepare_environment(settings: Settings) -> None:
+    """Ray's switches (see README, "What the defaults are and why"); set before it is imported."""
+    folder = settings.home_path / "haproxy"
+    folder.mkdir(parents=True, exist_ok=True)
+    haproxy = settings.proxy == "haproxy"
+    wanted = {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1" if haproxy else "0",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1" if haproxy else "0",
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        "RAY_worker_niceness": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+
+
+def check_port(settings: Settings) -> None:
+    """Raises SettingsError where another process listens already."""
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise SettingsError(
+                f"port: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+            ) from error
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

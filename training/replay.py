@@ -1,0 +1,245 @@
+"""Replay: fold the log again and give, for (user, time) points, the state just before.
+
+The fold is the one that serves (engine.fold); the log is the archive and, where a store is given,
+the records that are not archived yet. "Just before t" is: everything that was known before t, in
+log order. A live record is known from its arrival, imported history from when it happened.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from engine.archive import Archive
+from engine.catalog import Catalog
+from engine.fold import (
+    DeadLetter,
+    FoldRules,
+    Loaded,
+    Located,
+    Poisoned,
+    decode_entries,
+    fold_records,
+)
+from engine.ids import ITEMS, partition_of
+from engine.records import Entry, decode_item_record
+from engine.redis_store import RedisStore
+from engine.state import UserState, decode_state, encode_state
+from engine.store import stale_days
+
+BATCH = 20_000  # entries
+ALIAS_HOPS = 8
+
+
+class Point(NamedTuple):
+    """A moment of a user, unix ms."""
+
+    user_id: str
+    at_ms: int
+
+
+class Log(Protocol):
+    """Where entries come from, a partition's in log order."""
+
+    def read(self, partitions: Sequence[int]) -> Iterator[tuple[int, list[Entry]]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WholeLog:
+    """The archive, then what the store's streams hold beyond it."""
+
+    archive: Archive
+    store: RedisStore | None = None
+
+    def read(self, partitions: Sequence[int]) -> Iterator[tuple[int, list[Entry]]]:
+        last = dict.fromkeys(partitions, 0)
+        for partition, entries in self.archive.read(partitions):
+            last[partition] = entries[-1].position
+            yield partition, entries
+        if self.store is None:
+            return
+        for partition in partitions:
+            while entries := self.store.read_log(partition, last[partition], 1000):
+                last[partition] = entries[-1].position
+                yield partition, entries
+
+
+class _Known:
+    """Hashes of events folded before, by arrival day, as long as they can come again."""
+
+    def __init__(self) -> None:
+        self.by_day: dict[int, set[int]] = {}
+        self._batch: set[int] = set()
+
+    def __contains__(self, found: object) -> bool:
+        return found in self._batch or any(found in day for day in self.by_day.values())
+
+    def add(self, found: int) -> None:
+        self._batch.add(found)
+
+    def settle(self, hashes: dict[int, list[int]], late_days: int) -> None:
+        """Keep the batch's hashes under their days, and forget the days that are over."""
+        for day, found in hashes.items():
+            self.by_day.setdefault(day, set()).update(found)
+        for day in stale_days(self.by_day, late_days):
+            del self.by_day[day]
+        self._batch = set()
+
+
+@dataclass(slots=True)
+class PartitionReplay:
+    """One partition being folded in memory, answering its points on the way."""
+
+    partition: int
+    rules: FoldRules
+    points: dict[str, list[int]]  # user -> times, ascending
+    states: dict[str, UserState] = field(default_factory=dict)
+    answers: dict[Point, bytes] = field(default_factory=dict)  # packed states
+    disordered: set[str] = field(default_factory=set)  # users whose log is not in time order
+    folded: int = 0
+    dead: dict[tuple[int, int], DeadLetter] = field(default_factory=dict)
+    _known: _Known = field(default_factory=_Known)
+    _answered_upto: dict[str, int] = field(default_factory=dict)
+
+    def fold(self, entries: Sequence[Entry]) -> None:
+        """Fold entries; raises Poisoned, after which the partition has to start again."""
+        located = decode_entries(entries, self.dead)
+        loaded = Loaded(self.states, self._known)  # type: ignore[arg-type]
+        watch = self._watch if self.points else None
+        changes = fold_records(
+            self.partition, entries[-1].position, located, loaded, self.rules, watch
+        )
+        self._known.settle(changes.hashes, self.rules.late_days)
+        self.folded += len(located)
+
+    def finish(self) -> None:
+        """Answer what lies after the last record."""
+        for user_id in list(self.points):
+            state = self.states.get(user_id)
+            if state is not None:
+                self._answer(user_id, state, None)
+
+    def _watch(self, at: Located, state: UserState) -> None:
+        user_id, known_ms = at.record.user_id, at.record.known_ms
+        if known_ms < self._answered_upto.get(user_id, 0):
+            self.disordered.add(user_id)
+        times = self.points.get(user_id)
+        if times and times[0] <= known_ms:
+            self._answer(user_id, state, known_ms)
+
+    def _answer(self, user_id: str, state: UserState, upto_ms: int | None) -> None:
+        times = self.points[user_id]
+        packed = encode_state(state)
+        while times and (upto_ms is None or times[0] <= upto_ms):
+            self.answers[Point(user_id, times[0])] = packed
+            self._answered_upto[user_id] = times.pop(0)
+
+
+def replay(
+    log: Log, partitions: Sequence[int], total: int, rules: FoldRules, points: Iterable[Point]
+) -> Replayed:
+    """Fold these of `total` partitions; `points` of other partitions are left out."""
+    mine = set(partitions)
+    wanted = [p for p in points if partition_of(p.user_id, total) in mine]
+    dead: dict[int, dict[tuple[int, int], DeadLetter]] = defaultdict(dict)
+    while True:
+        runs = {
+            p: PartitionReplay(p, rules, _by_user(wanted, p, total), dead=dead[p])
+            for p in partitions
+        }
+        poison = _fold_all(log, runs)
+        if poison is None:
+            break
+        # Rare: begin again without the record, which the folders had to set aside too.
+        partition, letter = poison
+        dead[partition][letter.position, letter.index] = letter
+    answers: dict[Point, bytes] = {}
+    disordered: set[str] = set()
+    for run in runs.values():
+        run.finish()
+        answers |= run.answers
+        disordered |= run.disordered
+    if disordered:
+        again = [point for point in wanted if point.user_id in disordered]
+        answers |= _refold(log, partitions, rules, again)
+    states = {user: state for run in runs.values() for user, state in run.states.items()}
+    return Replayed(answers, states, sum(run.folded for run in runs.values()))
+
+
+def _fold_all(log: Log, runs: dict[int, PartitionReplay]) -> tuple[int, DeadLetter] | None:
+    for partition, entries in log.read(list(runs)):
+        for start in range(0, len(entries), BATCH):
+            try:
+                runs[partition].fold(entries[start : start + BATCH])
+            except Poisoned as poison:
+                return partition, poison.letter
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay found."""
+
+    answers: dict[Point, bytes]  # packed state just before each point; missing: nothing known
+    states: dict[str, UserState]  # every user's state after the whole log
+    records: int
+
+
+def _by_user(points: Sequence[Point], partition: int, total: int) -> dict[str, list[int]]:
+    times: dict[str, list[int]] = defaultdict(list)
+    for point in points:
+        if partition_of(point.user_id, total) == partition:
+            times[point.user_id].append(point.at_ms)
+    return {user_id: sorted(set(of_user)) for user_id, of_user in times.items()}
+
+
+def _refold(
+    log: Log, partitions: Sequence[int], rules: FoldRules, points: Sequence[Point]
+) -> dict[Point, bytes]:
+    """Where a user's log is not in time order: fold only what was known, point by point."""
+    users = {point.user_id for point in points}
+    by_user: dict[str, list[Located]] = defaultdict(list)
+    for _, entries in log.read(partitions):
+        for entry in entries:
+            for at in _readable(entry):
+                if at.record.user_id in users:
+                    by_user[at.record.user_id].append(at)
+    answers = {}
+    for point in points:
+        known = [at for at in by_user[point.user_id] if at.record.known_ms < point.at_ms]
+        loaded = Loaded({}, set())
+        fold_records(0, 0, known, loaded, rules)
+        if point.user_id in loaded.states:
+            answers[point] = encode_state(loaded.states[point.user_id])
+    return answers
+
+
+def _readable(entry: Entry) -> Iterator[Located]:
+    for index, raw in enumerate(entry.records):
+        try:
+            (at,) = decode_entries([Entry(entry.position, [raw])], {})
+        except Poisoned:
+            continue
+        yield Located(entry.position, index, at.record)
+
+
+def resolve(answers: dict[Point, bytes]) -> dict[Point, Point]:
+    """Points whose user had become another by then: point -> the same time of that user."""
+    moved = {}
+    for point, packed in answers.items():
+        to = decode_state(packed).alias_to
+        if to is not None:
+            moved[point] = Point(to, point.at_ms)
+    return moved
+
+
+def load_catalog(log: Log) -> Catalog:
+    """Names of items, categories and actions, from the item stream."""
+    catalog = Catalog()
+    for _, entries in log.read([ITEMS]):
+        for entry in entries:
+            for raw in entry.records:
+                catalog.apply([decode_item_record(raw)])
+    return catalog
