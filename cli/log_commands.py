@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -13,6 +13,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.terminal import complain, console, print_json, say, settings_of
 from engine.redis_store import RedisStore
+
+if TYPE_CHECKING:
+    from serving.importing import ImportReport
 
 
 def register(app: typer.Typer) -> None:
@@ -30,11 +33,13 @@ def import_(
     """Import history, of any past time. Safe to run again: what is there counts once."""
     from engine.actions import load_actions
     from engine.archive import Archive
+    from engine.errors import InvalidInput
     from serving.background import BackgroundProcesses, someone_folds
-    from serving.importing import Importer, ImportReport
+    from serving.importing import Importer
     from serving.up import opened_store
 
     settings = settings_of()
+    broken: InvalidInput | None = None
     for file in files:
         if not file.is_file():
             raise typer.BadParameter(f"{file} is not a file")
@@ -55,10 +60,21 @@ def import_(
         with nullcontext() if someone_folds(store) else BackgroundProcesses(opened):
             actions = load_actions(Path(settings.actions) if settings.actions else None)
             archive = Archive(opened.archive_path)
-            report = Importer(store, archive, actions, progress, kept).run(files)
+            importer = Importer(store, archive, actions, progress, kept)
+            report = importer.report
+            try:
+                importer.run(files)
+            except InvalidInput as error:  # a file broke off: what came before it counts
+                broken = error
     if as_json:
         print_json(msgspec.to_builtins(report, str_keys=True))
-        return
+    else:
+        _print_report(report)
+    if broken is not None:
+        raise broken
+
+
+def _print_report(report: ImportReport) -> None:
     rate = report.lines / max(report.seconds, 1e-9)
     say(
         f"{report.lines:,} lines in {report.seconds:.1f} s ({rate:,.0f}/s, folding included): "

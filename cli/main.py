@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli import log_commands, store_commands
+from cli import benchmark, log_commands, store_commands
 from cli.terminal import complain, print_json, say, settings_of
 from engine.errors import KairosError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 log_commands.register(app)
 store_commands.register(app)
+app.add_typer(benchmark.app, name="benchmark")
 
 
 @app.callback()
@@ -72,6 +74,8 @@ def check(
 
 def main() -> None:
     """Run the command; an error of ours is one line and exit code 1."""
+    # As Ctrl-C does: what was started has to be stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app()
     except KairosError as error:

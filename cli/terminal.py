@@ -10,8 +10,8 @@ from rich.console import Console
 
 from engine.settings import Settings, load_settings
 
-_out = Console(highlight=False, markup=False)
-_err = Console(stderr=True, highlight=False, markup=False)
+_out = Console(highlight=False, markup=False, emoji=False)
+_err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def settings_of(**changes: Any) -> Settings:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import deltalake
 import msgspec
@@ -37,6 +38,7 @@ SCHEMA = pa.schema(
     ]
 )
 COMPACT_AT = 50  # files of one day
+STREAM_ENTRIES = 1000
 
 
 class Head(msgspec.Struct, gc=False):
@@ -65,6 +67,16 @@ def rows_of(partition: int, entries: Iterable[Entry]) -> list[Row]:
                 head = Head(UNREADABLE)
             rows.append((partition, entry.position, index, head, raw))
     return rows
+
+
+class Streams(Protocol):
+    """The log as it is before it is archived; entries vanish from it once they are."""
+
+    def read_log(
+        self, partition: int, after: int, count: int, upto: int | None = None
+    ) -> list[Entry]: ...
+
+    def archived(self, partition: int) -> int: ...
 
 
 class Archive:
@@ -108,6 +120,10 @@ class Archive:
             )
         except CommitFailedError as error:
             raise Fenced(f"the archive was written by another: {error}") from error
+        except DeltaError as error:
+            if table is None and self._table() is not None:
+                raise Fenced(f"the archive was created by another: {error}") from error
+            raise
 
     def days(self) -> list[str]:
         """Days that hold records, oldest first."""
@@ -132,6 +148,28 @@ class Archive:
                 found = True
                 last[partition] = entries[-1].position
                 yield partition, entries
+
+    def read_on(
+        self, streams: Streams, partition: int, after: int, upto: int | None = None
+    ) -> Iterator[list[Entry]]:
+        """The streams' entries after a position and up to another, inclusive, in order.
+
+        However slowly they are taken: what is archived and trimmed meanwhile comes from here, and
+        then `upto` may be passed.
+        """
+        while True:
+            entries = streams.read_log(partition, after, STREAM_ENTRIES, upto)
+            archived = streams.archived(partition)
+            if archived > after:  # some may have been trimmed before they were read
+                for _, entries in self.read([partition], {partition: after}):
+                    yield entries
+                    after = entries[-1].position
+                after = max(after, archived)  # erased records leave no rows
+            elif entries:
+                yield entries
+                after = entries[-1].position
+            else:
+                return
 
     def _read_days(self, after: Mapping[int, int]) -> Iterator[tuple[int, list[Entry]]]:
         lowest = min(after.values())
@@ -170,7 +208,9 @@ class Archive:
         if table is None or not user_ids:
             return 0
         quoted = ", ".join(_quoted(user_id) for user_id in user_ids)
-        unreadable = " OR ".join(f"strpos(record, {_quoted(user)}) > 0" for user in user_ids)
+        escaped = [msgspec.json.encode(user_id).decode()[1:-1] for user_id in user_ids]
+        texts = dict.fromkeys([*user_ids, *escaped])
+        unreadable = " OR ".join(f"strpos(record, {_quoted(text)}) > 0" for text in texts)
         removed = table.delete(
             f"(user_id IN ({quoted}) AND type != 'erase' AND ts < {before_ms})"
             f" OR (type = '{UNREADABLE}' AND ({unreadable}))"

@@ -19,8 +19,7 @@ MAX_ATTRIBUTE_BYTES = 16_384
 LISTS = {"categories": 64, "tags": 512}  # attributes that are lists of names
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
-# Unix milliseconds of year 9999 and far beyond, but nothing that no float can hold.
-Time = str | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | float
+Time = str | int | float
 Attributes = dict[Id, Any]
 
 

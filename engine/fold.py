@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -28,6 +28,7 @@ from engine.records import (
 from engine.state import UserState, encode_state, fold
 from engine.times import DAY_MS
 
+MAX_HOPS = 64  # of a record sent on after aliases
 IMPRESSION_TERM = -1  # the item counter of impressions; interactions count under their term
 
 
@@ -125,7 +126,7 @@ def fold_records(
                 changes.duplicates += 1
                 continue
             known.add(record.hash)
-            if not record.imported or record.arrived - record.ts <= (rules.late_days + 1) * DAY_MS:
+            if _may_come_again(record, rules):
                 changes.hashes.setdefault(record.arrived // DAY_MS, []).append(record.hash)
         state = states.get(record.user_id)
         if state is None or _idle(state, record, rules):
@@ -156,10 +157,10 @@ def _fold_one(partition: int, at: Located, state: UserState, changes: Changes) -
     if isinstance(record, AliasRecord):
         return _alias(partition, at, record, state, changes)
     if state.alias_to is not None:
-        if not (isinstance(record, CarryRecord) and state.alias_to in record.via):
+        if not _cuts_circle(record, state.alias_to):
             changes.outbox.append(_forwarded(partition, at, state.alias_to))
             return state
-        state.alias_to = None  # the aliases form a circle: it is cut here
+        state.alias_to = None
     fold(state, record)
     _count_items(record, changes)
     return state
@@ -178,6 +179,7 @@ def _alias(
         imported=record.imported,
         user_id=record.into,
         hash=_source_hash(partition, at),
+        hops=1,
         previous_id=record.user_id,
         via=[record.user_id],
         state=encode_state(state),
@@ -188,11 +190,33 @@ def _alias(
 
 def _forwarded(partition: int, at: Located, to: str) -> UserLogRecord:
     record = at.record
-    source = _source_hash(partition, at)
+    moved: dict[str, Any] = {"user_id": to, "hash": _source_hash(partition, at)}
+    moved["hops"] = record.hops + 1
     if isinstance(record, CarryRecord):
-        via = [*record.via, record.user_id]
-        return msgspec.structs.replace(record, user_id=to, hash=source, via=via)
-    return msgspec.structs.replace(record, user_id=to, hash=source)
+        moved["via"] = [*record.via, record.user_id]
+    return msgspec.structs.replace(record, **moved)
+
+
+def _cuts_circle(record: UserLogRecord, alias_to: str) -> bool:
+    """Whether the aliases form a circle, to be cut at the record's owner.
+
+    A carry that comes round cuts it, and only at its smallest id: with two carries under way in
+    one circle, each would otherwise cut it elsewhere and divide the person. Should the carry be
+    lost (to an erasure dated later), whatever went round too often cuts.
+    """
+    if record.hops >= MAX_HOPS:
+        return True
+    if not isinstance(record, CarryRecord) or alias_to not in record.via:
+        return False
+    round_ = record.via[-1 - record.via[::-1].index(alias_to) :]
+    return record.user_id <= min(round_)
+
+
+def _may_come_again(record: UserLogRecord, rules: FoldRules) -> bool:
+    """Whether its hash must be kept: old imported events are known by the archive, but what a
+    fold sent on may be appended twice, however old it is."""
+    late_ms = (rules.late_days + 1) * DAY_MS
+    return not record.imported or record.hops > 0 or record.arrived - record.ts <= late_ms
 
 
 def _source_hash(partition: int, at: Located) -> int:

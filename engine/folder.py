@@ -41,6 +41,8 @@ class Folder:
         folders died here TRIES times, one entry is taken at a time and each record is tried out
         first, marked, so that the next to take over knows which one killed.
         """
+        self._skip.clear()  # a commit that failed, of any partition, leaves nothing behind
+        self._tries.clear()
         if claim.tries >= TRIES:
             entries = entries[:1]
             self._try_out(claim, entries[0])
@@ -74,8 +76,6 @@ class Folder:
             changes.outbox = []
         changes.dead = list(self._skip.values())
         self.store.commit(claim, changes)
-        self._skip.clear()
-        self._tries.clear()
         if changes.outbox:
             self.drain(claim)
         return changes
@@ -87,12 +87,13 @@ class Folder:
             self._skip[key] = letter
 
     def _try_out(self, claim: Claim, entry: Entry) -> None:
+        deadly = max(claim.mark, 0) if claim.tries >= 2 * TRIES else 0
         for index, raw in enumerate(entry.records):
             letter = DeadLetter(entry.position, index, "folders died on this record", raw)
-            if claim.tries >= 2 * TRIES and index == claim.mark:
+            if deadly >> index & 1:
                 self._skip[entry.position, index] = letter
                 continue
-            self.store.mark(claim, index)
+            self.store.mark(claim, deadly | 1 << index)
             try:
                 located = decode_entries([Entry(entry.position, [raw])], {})
                 users = [at.record.user_id for at in located]
@@ -100,3 +101,4 @@ class Folder:
                 fold_records(claim.partition, entry.position, located, loaded, self.rules)
             except Poisoned:
                 continue  # an ordinary failure, counted when the entry is folded
+        self.store.mark(claim, deadly)  # whatever kills from here on is none of them alone

@@ -9,7 +9,6 @@ import msgspec
 from engine.catalog import Catalog
 from engine.state import (
     DAY_HALF_LIFE_MS,
-    ITEM,
     MONTH_HALF_LIFE_MS,
     Counter,
     PushHistory,
@@ -101,7 +100,7 @@ def profile(user_id: str, state: UserState, catalog: Catalog, at_ms: int) -> Use
         shown=[
             ShownThen(
                 to_rfc3339(at_s * 1000),
-                [_item(catalog, item) for (item,) in ITEM.iter_unpack(items)],
+                [_item(catalog, item) for item in items],
             )
             for at_s, items in reversed(state.shown)
         ],

@@ -49,6 +49,7 @@ class TermRecord(_Stamped, frozen=True, kw_only=True, tag="term"):
 class _Owned(_Stamped, frozen=True, kw_only=True):
     user_id: str
     hash: int | None = None  # of (user_id, event_id), or of the source's position; None: no dedupe
+    hops: int = 0  # how often a fold sent it on, after an alias
 
 
 class UserRecord(_Owned, frozen=True, kw_only=True, tag="user"):

@@ -16,8 +16,8 @@ generation of the states, which `kairos rebuild` counts up):
     {k7}:g:m            hash      owner, lease, epoch, offset, busy, tries, mark, days, totals
     {k7}:g:u:USER       string    packed UserState (idle users expire, if so set)
     {k7}:g:d:DAY:NNN    set       64-bit hashes of events that arrived that day
-    {k7}:g:c            hash      item:term -> total
-    {k7}:g:changes      stream    the changed values of g:c, capped
+    {k7}:g:c:B          hash      item:term -> total, of the items B·64 … B·64 + 63
+    {k7}:g:changes      stream    the changed values of g:c, numbered (#), capped
     {k7}:g:out          list      records to append to other partitions
     {k7}:g:dead         list      records that the fold could not take
     {items}:g:h         hash      item_id -> folded item
@@ -29,7 +29,9 @@ generation of the states, which `kairos rebuild` counts up):
 
 The folder is the only writer of g:*; it writes in one script, COMMIT, that does nothing unless
 epoch and offset are those the folder started from. Sets of plain integers cost 8 bytes an event
-as long as a shard stays under `set-max-intset-entries` (the embedded server has 4096).
+as long as a shard stays under `set-max-intset-entries` (the embedded server has 4096), and a
+block of item counters stays a listpack, a fifth of a hash table, under
+`hash-max-listpack-entries` (512 by default).
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ SETTINGS_KEY = "{kairos}:settings"
 KEYS_KEY = "{kairos}:keys"
 ERASURES_KEY = "{kairos}:erasures"
 SHARDS = 1000  # of a day's dedupe bucket: the last three digits of the hash
-CHANGES_KEPT = 20_000  # commits' worth of counter changes a replica may be behind
+BLOCK = 64  # items whose counters share a hash
+CHANGES_MS = 5000  # a replica that finds a gap in the changes' numbers loads anew
 LINES = b"\n"
 
 CLAIM = """
@@ -84,11 +87,13 @@ return found
 
 # ARGV: epoch, offset, new offset, lease ms, days, idle ms, folded, duplicates, forgotten, then the
 # lengths of the lists that follow: states (user key, value, expiry), hashes (day, hash), counters
-# (field, increase), outbox, dead, erased (user, ms).
+# (field, block, increase), outbox, dead, erased (user, ms).
 COMMIT = """
 local meta, prefix = KEYS[1], KEYS[2]
 local m = redis.call('HMGET', meta, 'epoch', 'offset')
 if m[1] ~= ARGV[1] or (m[2] or '0') ~= ARGV[2] then return 0 end
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local at = 15
 for i = 1, ARGV[10] do
   if ARGV[at + 2] == '0' then redis.call('SET', ARGV[at], ARGV[at + 1])
@@ -100,14 +105,16 @@ for i = 1, ARGV[11] do
   redis.call('SADD', prefix .. 'd:' .. ARGV[at] .. shard, ARGV[at + 1])
   at = at + 2
 end
-local changed = {}
+local changed = {'#', ''}
 for i = 1, ARGV[12] do
   changed[#changed + 1] = ARGV[at]
-  changed[#changed + 1] = redis.call('HINCRBY', prefix .. 'c', ARGV[at], ARGV[at + 1])
-  at = at + 2
+  changed[#changed + 1] = redis.call('HINCRBY', prefix .. 'c:' .. ARGV[at + 1],
+    ARGV[at], ARGV[at + 2])
+  at = at + 3
   if #changed >= 2000 or i == tonumber(ARGV[12]) then
-    redis.call('XADD', prefix .. 'changes', 'MAXLEN', '~', '$KEPT', '*', unpack(changed))
-    changed = {}
+    changed[2] = redis.call('HINCRBY', meta, 'changes', 1)
+    redis.call('XADD', prefix .. 'changes', 'MINID', now - $KEPT, '*', unpack(changed))
+    changed = {'#', ''}
   end
 end
 for i = 1, ARGV[13] do
@@ -122,15 +129,14 @@ while ARGV[at] do
   redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 1])
   at = at + 2
 end
-local t = redis.call('TIME')
 redis.call('HSET', meta, 'offset', ARGV[3], 'days', ARGV[5], 'busy', '0', 'tries', '0',
-  'mark', '-1', 'lease', t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[4])
+  'mark', '-1', 'lease', now + ARGV[4])
 redis.call('HINCRBY', meta, 'folded', ARGV[7])
 redis.call('HINCRBY', meta, 'duplicates', ARGV[8])
 redis.call('HINCRBY', meta, 'forgotten', ARGV[9])
 redis.call('HINCRBY', meta, 'dead', ARGV[14])
 return 1
-""".replace("$KEPT", str(CHANGES_KEPT))
+""".replace("$KEPT", str(CHANGES_MS))
 
 SETTLE = """
 if redis.call('HGET', KEYS[1], 'epoch') == ARGV[1] then
@@ -226,7 +232,7 @@ def keys_of(partition: int, generation: int = FIRST_GENERATION) -> Keys:
         erased=f"{tag}:erased",
         meta=prefix + "m",
         days=prefix + "d:",
-        counters=prefix + "c",
+        counters=prefix + "c:",
         changes=prefix + "changes",
         out=prefix + "out",
         dead=prefix + "dead",

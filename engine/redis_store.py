@@ -5,6 +5,7 @@ Keys and scripts, with their legend, are in engine/redis_keys.py.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from engine.ids import ITEMS, pack_position, unpack_position
 from engine.records import Entry, encode
 from engine.redis_keys import (
     APPEND,
+    BLOCK,
+    CHANGES_MS,
     CLAIM,
     COMMIT,
     COMMIT_ITEMS,
@@ -82,7 +85,7 @@ def commit_command(claim: Claim, changes: Changes, settings: Settings) -> tuple[
     for pair in hashes:
         lists += pair
     for (item, term), increase in changes.counters.items():
-        lists += (f"{item}:{term}", increase)
+        lists += (f"{item}:{term}", item // BLOCK, increase)
     lists += [encode(record) for record in changes.outbox]
     lists += [msgspec.json.encode(letter) for letter in changes.dead]
     for erased in changes.erased.items():
@@ -251,6 +254,12 @@ class RedisStore:
         command = ("XTRIM", keys_of(partition).log, "MINID", "=", unpack_position(upto + 1))
         self._run(self._log, [command])
 
+    def trim_changes(self, partition: int) -> None:
+        """Remove counter changes that every replica has seen; a commit does so too."""
+        keys = keys_of(partition, self.generation(partition))
+        oldest = int(time.time() * 1000) - 2 * CHANGES_MS
+        self._run(self._state, [("XTRIM", keys.changes, "MINID", oldest)])
+
     def last_position(self, partition: int) -> int:
         """The position of the newest entry ever appended, 0 where there is none."""
         (reply,) = self._run(self._log, [("XINFO", "STREAM", keys_of(partition).log)], lenient=True)
@@ -320,9 +329,9 @@ class RedisStore:
         states = {u: decode_state(raw) for u, raw in zip(users, raws, strict=True) if raw}
         return Loaded(states, {int(h) for h in known})
 
-    def mark(self, claim: Claim, index: int) -> None:
+    def mark(self, claim: Claim, bits: int) -> None:
         meta = keys_of(claim.partition, claim.generation).meta
-        self._run(self._state, [("HSET", meta, "mark", index, "busy", "1")])
+        self._run(self._state, [("HSET", meta, "mark", bits, "busy", "1")])
 
     def commit(self, claim: Claim, changes: Changes) -> None:
         command, days = commit_command(claim, changes, self.settings)
@@ -347,10 +356,11 @@ class RedisStore:
         self._run(self._state, [command])
 
     def counters(self, partition: int) -> dict[tuple[int, int], int]:
-        key = keys_of(partition, self.generation(partition)).counters
-        with _as_ours():
-            pairs = list(self._state.hscan_iter(key, count=1000))
-        return {_counter_key(name): int(total) for name, total in pairs}
+        prefix = keys_of(partition, self.generation(partition)).counters
+        (items,) = self._run(self._log, [("HLEN", names_key("item"))])
+        blocks = [("HGETALL", f"{prefix}{block}") for block in range(items // BLOCK + 1)]
+        replies = self._run(self._state, blocks)
+        return {_counter_key(n): int(total) for reply in replies for n, total in reply.items()}
 
     def dead(self, partition: int) -> list[bytes]:
         """Records set aside, as JSON, oldest first."""
@@ -485,31 +495,26 @@ class RedisStore:
     def _both(self) -> list[Client]:
         return [self._state, self._log]
 
-    def counter_changes(
-        self, after: Mapping[int, int], count: int = 1000
-    ) -> dict[int, list[tuple[int, dict[tuple[int, int], int]]]]:
-        """Per partition, (position, changed totals) of each commit after a position."""
+    def counter_changes(self, after: Mapping[int, int]) -> dict[int, list[CounterChange]]:
+        """Per partition what changed after a position, oldest first."""
         partitions = list(after)
         generations = self.generations(partitions)
         commands = [
-            ("XRANGE", keys_of(p, g).changes, _after(after[p]), "+", "COUNT", count)
+            ("XRANGE", keys_of(p, g).changes, _after(after[p]), "+", "COUNT", 1000)
             for p, g in zip(partitions, generations, strict=True)
         ]
         replies = self._run(self._state, commands)
         return {
-            partition: [
-                (pack_position(id_.decode()), {_counter_key(k): int(v) for k, v in f.items()})
-                for id_, f in reply
-            ]
+            partition: [_counter_change(*entry) for entry in reply]
             for partition, reply in zip(partitions, replies, strict=True)
             if reply
         }
 
-    def last_change(self, partition: int) -> int:
-        """The position of the newest counter change, 0 where there is none."""
+    def last_change(self, partition: int) -> CounterChange:
+        """The newest counter change; its position and number are 0 where there is none."""
         key = keys_of(partition, self.generation(partition)).changes
         (reply,) = self._run(self._state, [("XREVRANGE", key, "+", "-", "COUNT", 1)])
-        return pack_position(reply[0][0].decode()) if reply else 0
+        return _counter_change(*reply[0]) if reply else CounterChange(0, 0, {})
 
     # -- what is kept beside the partitions
 
@@ -540,6 +545,18 @@ class RedisStore:
 
     def clear_forgotten(self, partition: int, user_id: str) -> None:
         self._run(self._state, [("DEL", keys_of(partition).forgotten + user_id)])
+
+    def known_hashes(self, partition: int) -> int:
+        """How many event ids the partition's dedupe buckets hold."""
+        keys = keys_of(partition, self.generation(partition))
+        days = (self._run(self._state, [("HGET", keys.meta, "days")])[0] or b"").decode()
+        shards = [
+            ("SCARD", f"{keys.days}{day}:{shard:03d}")
+            for day in days.split(",")
+            if day
+            for shard in range(SHARDS)
+        ]
+        return sum(self._run(self._state, shards))
 
     def erased(self, partition: int, users: Sequence[str]) -> dict[str, int]:
         """Of these users, those that were erased, and up to when."""
@@ -590,6 +607,15 @@ class RedisStore:
                 pipe.execute_command(*command)
             replies = pipe.execute(raise_on_error=False)
         return replies if lenient else check_replies(replies)
+
+
+@dataclass(frozen=True, slots=True)
+class CounterChange:
+    """Item counters as one commit left them; a missing number between two means a gap."""
+
+    position: int
+    number: int
+    totals: dict[tuple[int, int], int]  # (item, term) -> total
 
 
 @dataclass(frozen=True, slots=True)
@@ -725,6 +751,11 @@ def _counter_key(name: bytes) -> tuple[int, int]:
 def _after(position: int) -> str:
     """The start of a range that leaves the position itself out."""
     return "(" + unpack_position(position)
+
+
+def _counter_change(id_: bytes, fields: dict[bytes, bytes]) -> CounterChange:
+    totals = {_counter_key(k): int(v) for k, v in fields.items() if k != b"#"}
+    return CounterChange(pack_position(id_.decode()), int(fields[b"#"]), totals)
 
 
 def _escaped(pattern: str) -> str:

@@ -35,6 +35,7 @@ from engine.ids import ITEMS, event_hash, partition_of
 from engine.times import DAY_MS, to_ms, to_rfc3339
 
 AHEAD_MS = 5 * 60_000
+MAX_ACTION_TERM = 255  # one byte in engine.state.TOUCH
 
 
 @dataclass(slots=True)
@@ -110,6 +111,8 @@ class Stamper:
             self.catalog.apply(bare)
             return
         for name, number in zip(names, numbers, strict=True):
+            if space == "action" and number > MAX_ACTION_TERM:
+                raise InvalidInput("action", "this log has had 256 different actions, the most")
             self.catalog.name(space, name, number)
 
     def stamp(self, event: Event, ts: int, arrived: int) -> tuple[int, log.Record]:

@@ -43,7 +43,7 @@ SLATES = 3
 PUSHES = 20
 DEVICES = 8
 
-TOUCH = struct.Struct("<IHI")  # dense item id, action term, unix seconds
+TOUCH = struct.Struct("<IBI")  # dense item id, action term, unix seconds
 ITEM = struct.Struct("<I")
 
 
@@ -56,11 +56,12 @@ class Counter(msgspec.Struct, array_like=True, gc=False):
 
 
 class Slate(msgspec.Struct, array_like=True, gc=False):
-    """What a decision showed, and how far down it is known to have been seen."""
+    """What a decision showed, and how far down acts on it say that it was seen."""
 
     decision_id: str
-    items: bytes  # dense ids, uint32 little-endian, in slot order
+    items: list[int]  # dense ids, in slot order
     seen_upto: int = 0
+    told: bool = False  # an impression came: nothing is implied any more
 
 
 class PushHistory(msgspec.Struct, array_like=True):
@@ -82,7 +83,7 @@ class UserState(msgspec.Struct, array_like=True):
     recent: bytes = b""  # the last RECENT touches in log order, TOUCH each
     seen: bytes = b""  # items acted on that left `recent`, oldest touch first, ITEM each
     impressions: int = 0
-    shown: list[tuple[int, bytes]] = []  # (unix s, ITEM each), newest last
+    shown: list[tuple[int, list[int]]] = []  # (unix s, dense item ids), newest last
     slates: list[Slate] = []
     push: PushHistory | None = None
     devices: dict[str, tuple[int, Device]] = {}
@@ -156,30 +157,28 @@ def _interaction(state: UserState, r: InteractionRecord) -> None:
 
 
 def _impression(state: UserState, r: ImpressionRecord) -> None:
-    items = b"".join(ITEM.pack(item) for shown in r.shown for item in shown.items)
+    items = [item for shown in r.shown for item in shown.items]
     slate = next((s for s in state.slates if s.decision_id == r.decision_id), None)
     if slate is not None:
-        implied = {item for (item,) in ITEM.iter_unpack(slate.items[: slate.seen_upto * ITEM.size])}
-        items = b"".join(ITEM.pack(i) for (i,) in ITEM.iter_unpack(items) if i not in implied)
-        slate.seen_upto = len(slate.items) // ITEM.size
+        implied = set(slate.items[: slate.seen_upto])
+        items = [item for item in items if item not in implied]
+        slate.told = True
     _show(state, r.ts // 1000, items)
 
 
 def _decision(state: UserState, r: DecisionRecord) -> None:
-    ordered = sorted(r.slots, key=lambda slot: slot.position)
-    items = b"".join(ITEM.pack(slot.item) for slot in ordered)
+    items = [slot.item for slot in sorted(r.slots, key=lambda slot: slot.position)]
     state.slates = [*state.slates, Slate(r.decision_id, items)][-SLATES:]
 
 
 def _imply_seen(state: UserState, decision_id: str, item: int, at_s: int) -> None:
     """Without an impression, acting on an item says that all above it was seen."""
     for slate in state.slates:
-        if slate.decision_id != decision_id:
+        if slate.decision_id != decision_id or slate.told or item not in slate.items:
             continue
-        found = _find(slate.items, ITEM.pack(item), ITEM.size)
-        upto = found // ITEM.size + 1
-        if found >= 0 and upto > slate.seen_upto:
-            _show(state, at_s, slate.items[slate.seen_upto * ITEM.size : upto * ITEM.size])
+        upto = slate.items.index(item) + 1
+        if upto > slate.seen_upto:
+            _show(state, at_s, slate.items[slate.seen_upto : upto])
             slate.seen_upto = upto
 
 
@@ -210,7 +209,8 @@ def _push(state: UserState, r: PushRecord) -> None:
 
 def _carry(state: UserState, r: CarryRecord) -> None:
     join(state, decode_state(r.state))
-    state.aliases = list(dict.fromkeys([*state.aliases, *r.via]))
+    joined = dict.fromkeys([*state.aliases, *r.via])
+    state.aliases = [name for name in joined if name != r.user_id]  # a circle came back
 
 
 _STEPS: dict[type, Any] = {
@@ -255,16 +255,13 @@ def join(state: UserState, other: UserState) -> None:
 
 def _join_touches(state: UserState, other: UserState) -> None:
     merged = sorted([*touches(other), *touches(state)], key=lambda touch: touch[2])
-    older = dict.fromkeys(
-        [item for (item,) in ITEM.iter_unpack(other.seen)]
-        + [item for (item,) in ITEM.iter_unpack(state.seen)]
-        + [item for item, _, _ in merged[:-RECENT]]
-    )
+    older = [item for packed in (other.seen, state.seen) for (item,) in ITEM.iter_unpack(packed)]
+    older += [item for item, _, _ in merged[:-RECENT]]
     kept = merged[-RECENT:]
-    for item, _, _ in kept:
-        older.pop(item, None)
+    recent = {item for item, _, _ in kept}
+    seen = [item for item in dict.fromkeys(reversed(older)) if item not in recent][:SEEN]
     state.recent = b"".join(TOUCH.pack(*touch) for touch in kept)
-    state.seen = b"".join(ITEM.pack(item) for item in list(older)[-SEEN:])
+    state.seen = b"".join(ITEM.pack(item) for item in reversed(seen))
 
 
 def _join_push(state: UserState, other: UserState) -> None:
@@ -327,16 +324,16 @@ def _find(packed: bytes, key: bytes, width: int) -> int:
     return found
 
 
-def _show(state: UserState, at_s: int, items: bytes) -> None:
+def _show(state: UserState, at_s: int, items: list[int]) -> None:
     if items:
-        state.impressions += len(items) // ITEM.size
+        state.impressions += len(items)
         state.shown = _cap_shown([*state.shown, (at_s, items)])
 
 
-def _cap_shown(shown: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+def _cap_shown(shown: list[tuple[int, list[int]]]) -> list[tuple[int, list[int]]]:
     kept = shown[-SHOWN:]
     size = sum(len(items) for _, items in kept)
-    while len(kept) > 1 and size > SHOWN_ITEMS * ITEM.size:
+    while len(kept) > 1 and size > SHOWN_ITEMS:
         size -= len(kept.pop(0)[1])
     return kept
 

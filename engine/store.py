@@ -25,7 +25,7 @@ class Claim:
     epoch: int
     offset: int  # position folded up to
     tries: int = 0  # times a folder was lost while it folded at this offset
-    mark: int = -1  # the record of the entry at this offset that was last tried out
+    mark: int = -1  # bits: records of the entry at this offset that killed, or were last tried out
     days: set[int] = field(default_factory=set)  # arrival days that have dedupe buckets
 
 
@@ -47,8 +47,8 @@ class FeatureStore(Protocol):
     def load(self, claim: Claim, users: Sequence[str], hashes: Sequence[int]) -> Loaded:
         """States of these users and which of the hashes were folded before, in one trip."""
 
-    def mark(self, claim: Claim, index: int) -> None:
-        """Note which record of the next entry is about to be tried out."""
+    def mark(self, claim: Claim, bits: int) -> None:
+        """Note which records of the next entry killed, and which is about to be tried out."""
 
     def commit(self, claim: Claim, changes: Changes) -> None:
         """Write all of `changes` and move the claim's offset, or raise Fenced and write nothing."""
@@ -135,15 +135,15 @@ class MemoryStore:
         known = {h for h in hashes if any(h in day for day in at.days.values())}
         return Loaded(states, known)
 
-    def mark(self, claim: Claim, index: int) -> None:
-        self._at(claim.partition).mark = index
+    def mark(self, claim: Claim, bits: int) -> None:
+        at = self._at(claim.partition)
+        at.mark, at.busy = bits, True
 
     def commit(self, claim: Claim, changes: Changes) -> None:
         at = self._at(claim.partition)
         if (at.epoch, at.offset) != (claim.epoch, claim.offset):
             raise Fenced(f"partition {claim.partition} is no longer ours")
-        for user, state in changes.states.items():
-            at.states[user] = encode_state(state)
+        at.states |= {user: encode_state(state) for user, state in changes.states.items()}
         for day, hashes in changes.hashes.items():
             at.days.setdefault(day, set()).update(hashes)
         for day in stale_days(at.days, self.late_days):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import math
 import zoneinfo
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from engine.errors import InvalidInput
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 MILLISECONDS_FROM = 10**11  # numbers from here up are milliseconds, below it seconds
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST_MS = 253_402_300_799_999  # the last millisecond of year 9999, where RFC 3339 ends
 
 
@@ -19,7 +20,7 @@ def to_ms(value: str | int | float, field: str) -> int:
     """Read a time as unix milliseconds; raises InvalidInput naming `field`."""
     if isinstance(value, str):
         return _parse_rfc3339(value, field)
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise InvalidInput(field, "expected a finite number")
     ms = value if value >= MILLISECONDS_FROM else value * 1000
     if not 0 <= ms <= LATEST_MS:
@@ -29,7 +30,7 @@ def to_ms(value: str | int | float, field: str) -> int:
 
 def _parse_rfc3339(value: str, field: str) -> int:
     try:
-        parsed = datetime.fromisoformat(value)
+        parsed = datetime.fromisoformat(value.upper())  # RFC 3339 allows t and z
     except ValueError:
         raise InvalidInput(field, "expected RFC 3339, unix seconds or milliseconds") from None
     if parsed.tzinfo is None or "T" not in value.upper().replace(" ", "T"):
@@ -45,7 +46,8 @@ def _parse_rfc3339(value: str, field: str) -> int:
 
 def to_rfc3339(ms: int) -> str:
     """Milliseconds as RFC 3339 in UTC, with milliseconds."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    # Not fromtimestamp: from the year 2250 on a float loses the last millisecond.
+    return (EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 @functools.lru_cache(maxsize=1024)

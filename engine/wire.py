@@ -11,7 +11,7 @@ from engine.errors import InvalidInput
 
 T = TypeVar("T")
 
-_AT = re.compile(r" - at `(?:key in )?\$(?P<path>.*)`$", re.DOTALL)
+_AT = re.compile(r" - at (?:`key` in )?`\$(?P<path>.*)`$", re.DOTALL)
 _NAMED = re.compile(r"(?:missing required|contains unknown) field `(?P<name>.*)`$", re.DOTALL)
 MAX_DEPTH = 32
 

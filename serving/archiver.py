@@ -34,13 +34,14 @@ class Archiver:
         self._partitions = [ITEMS, *range(store.settings.partitions)]
         self._jobs = EraseJobs(store, archive)
         self._compacted = time.monotonic()
+        self._more = False  # the last step left something behind
         self._stop = threading.Event()
 
     def run(self) -> None:
         """Archive, trim, erase, compact; whatever fails is tried again."""
         while not self._stop.wait(self._pause()):
             try:
-                while self.step() >= WRITE_ROWS:
+                while self.step() and self._more:
                     continue
                 self._jobs.work(self.step)
                 if time.monotonic() - self._compacted > COMPACT_EVERY_S:
@@ -63,14 +64,19 @@ class Archiver:
         rows: list[Row] = []
         upto: dict[int, int] = {}
         taken: dict[int, int] = {}
+        self._more = False
         progress = self._store.progress(self._partitions)
         for p in progress:
             start = after.get(p.partition, 0)
             if p.archived_position < start:  # killed between the table's commit and this
                 self._store.set_archived(p.partition, start, 0)
-            if p.offset <= start or len(rows) >= WRITE_ROWS:
+            if p.offset <= start:
+                continue
+            if len(rows) >= WRITE_ROWS:
+                self._more = True
                 continue
             entries = self._store.read_log(p.partition, start, READ_ENTRIES, p.offset)
+            self._more |= len(entries) == READ_ENTRIES
             if not entries:
                 continue
             found = rows_of(p.partition, entries)
@@ -103,13 +109,15 @@ class Archiver:
             upto = min(p.offset, p.archived_position, (now - keep_ms) << SEQUENCE_BITS)
             if upto > 0:
                 self._store.trim(p.partition, upto)
+            if p.partition != ITEMS:
+                self._store.trim_changes(p.partition)
 
     def _pause(self) -> float:
         return self._store.settings.archive_interval_s
 
     def _finish(self) -> None:
         try:
-            while self.step() >= WRITE_ROWS:
+            while self.step() and self._more:
                 continue
         except KairosError as error:
             log.info("the rest is archived at the next start: %s", error)

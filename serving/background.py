@@ -64,10 +64,19 @@ class BackgroundProcesses:
 
 def someone_folds(store: RedisStore) -> bool:
     """Whether the leases say that a folder is at work on this store."""
+    first = _leases(store)
+    while leases := _leases(store):
+        # One that died leaves its leases behind: only one that renews them is at work.
+        if any(lease > first.get(partition, 0) for partition, lease in leases.items()):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _leases(store: RedisStore) -> dict[int, int]:
     now = time.time() * 1000
-    return any(
-        p.owner and p.lease_ms > now for p in store.progress(range(store.settings.partitions))
-    )
+    progress = store.progress(range(store.settings.partitions))
+    return {p.partition: p.lease_ms for p in progress if p.owner and p.lease_ms > now}
 
 
 def _fold(settings: Settings, stop: Event) -> None:
@@ -83,5 +92,7 @@ def _archive(settings: Settings, stop: Event) -> None:
 
 
 def _run_until(loop: FolderLoop | Archiver, stop: Event) -> None:
-    threading.Thread(target=lambda: (stop.wait(), loop.stop()), daemon=True).start()
+    parent = multiprocessing.parent_process()
+    for wait in (stop.wait, parent.join if parent else stop.wait):  # a killed parent stops nobody
+        threading.Thread(target=lambda wait=wait: (wait(), loop.stop()), daemon=True).start()
     loop.run()

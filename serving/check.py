@@ -44,7 +44,7 @@ def listening(store: RedisStore, host: str) -> Iterator[str]:
     """Refuse to listen beyond loopback without keys; say so where there are none."""
     if store.hash_all(KEYS_KEY):
         return
-    if not _is_loopback(host):
+    if not is_loopback(host):
         raise SettingsError(
             f"host: {host} can be reached by others and no API key exists: create one with "
             "`kairos keys create`, or listen on 127.0.0.1"
@@ -52,7 +52,8 @@ def listening(store: RedisStore, host: str) -> Iterator[str]:
     yield "no API keys exist: anyone on this machine may do everything (kairos keys create)"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

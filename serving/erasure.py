@@ -148,18 +148,37 @@ class EraseJobs:
 
     def _drop_dead(self, job: Job) -> int:
         dropped = 0
-        needles = [user_id.encode() for user_id in job.user_ids]
+        user_ids = set(job.user_ids)
         for partition in range(self._store.settings.partitions):
             letters = [
                 raw
                 for raw in self._store.dead(partition)
-                if any(
-                    needle in msgspec.json.decode(raw, type=DeadLetter).raw for needle in needles
-                )
+                if _names(msgspec.json.decode(raw, type=DeadLetter).raw, user_ids)
             ]
             self._store.drop_dead(partition, letters)
             dropped += len(letters)
         return dropped
+
+
+def _names(raw: bytes, user_ids: set[str]) -> bool:
+    """Whether a record names one of the users; what is no JSON is searched as it stands."""
+    try:
+        record = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        written = [user_id.encode() for user_id in user_ids]
+        written += [msgspec.json.encode(user_id)[1:-1] for user_id in user_ids]
+        return any(text in raw for text in written)
+    layer = [record]
+    while layer:
+        if any(isinstance(value, str) and value in user_ids for value in layer):
+            return True
+        layer = [
+            child
+            for value in layer
+            if isinstance(value, dict | list)
+            for child in (value.values() if isinstance(value, dict) else value)
+        ]
+    return False
 
 
 def _decode(raw: bytes) -> Job:

@@ -50,6 +50,7 @@ class FolderLoop:
         self._claims: dict[int, Claim] = {}
         self._free_since: dict[int, float] = {}
         self._renewed = 0.0
+        self._turned = time.monotonic()
         self._lease_s = settings.lease_ms / 1000
         self._stop = threading.Event()
 
@@ -57,6 +58,7 @@ class FolderLoop:
         """Fold until `stop`; whatever the store does, it is asked again."""
         idle = IDLE_MIN_S
         while not self._stop.is_set():
+            self._turned = time.monotonic()
             try:
                 if time.monotonic() - self._renewed > self._lease_s / 3:
                     self._renew()
@@ -77,6 +79,10 @@ class FolderLoop:
 
     def stop(self) -> None:
         self._stop.set()
+
+    def at_work(self) -> bool:
+        """Whether the loop still turns: a hanging one could not renew its leases."""
+        return time.monotonic() - self._turned < self._lease_s
 
     def step(self) -> int:
         """Fold what is new in every partition held; returns how many entries that was."""

@@ -16,6 +16,7 @@ from engine.errors import KairosError
 from engine.ids import ITEMS
 from engine.records import Entry, decode_item_record
 from engine.redis_store import RedisStore
+from serving.check import is_loopback
 from serving.keys import Keyring
 from serving.metrics import Metrics
 
@@ -31,13 +32,14 @@ class Follower:
 
     def __init__(self, store: RedisStore, metrics: Metrics, counters: bool) -> None:
         self.catalog = Catalog()
-        self.keyring = Keyring({})
+        self.keyring = Keyring({}, loopback=is_loopback(store.settings.host))
         self.pressure: str | None = None  # why ingestion has to push back, if it has to
         self._store = store
         self._metrics = metrics
         self._partitions: Sequence[int] = range(store.settings.partitions) if counters else ()
         self._item_position = 0
-        self._changes: dict[int, int] = {}
+        self._changes: dict[int, int] = {}  # partition -> position …
+        self._numbers: dict[int, int] = {}  # … and number of the last change taken over
         self._generations: dict[int, int] = {}
         self._slow_at = 0.0
         self._contact = 0.0
@@ -68,7 +70,8 @@ class Follower:
 
     def _load_counters(self, partition: int) -> None:
         self._generations[partition] = self._store.generation(partition)
-        self._changes[partition] = self._store.last_change(partition)
+        last = self._store.last_change(partition)  # before the totals: twice does no harm
+        self._changes[partition], self._numbers[partition] = last.position, last.number
         self.catalog.count(partition, self._store.counters(partition))
 
     def _run(self) -> None:
@@ -109,9 +112,13 @@ class Follower:
                 self._load_counters(partition)
         while changes := self._store.counter_changes(self._changes):
             for partition, commits in changes.items():
-                for position, changed in commits:
-                    self.catalog.count(partition, changed)
-                    self._changes[partition] = position
+                if commits[0].number != self._numbers[partition] + 1:
+                    self._load_counters(partition)  # more changed than the stream holds
+                    continue
+                for change in commits:
+                    self.catalog.count(partition, change.totals)
+                self._changes[partition] = commits[-1].position
+                self._numbers[partition] = commits[-1].number
 
 
 def apply_items(catalog: Catalog, entries: Sequence[Entry]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import threading
 import time
 import uuid
 import zlib
@@ -15,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -22,18 +24,21 @@ import numpy as np
 from engine.actions import Actions
 from engine.archive import Archive
 from engine.catalog import Catalog, decode_item
-from engine.errors import InvalidInput, Overloaded
+from engine.errors import InvalidInput, KairosError, Overloaded
 from engine.events import Event, Item, decode_line, rejection
 from engine.ids import ITEMS
 from engine.records import encode
-from engine.redis_store import RedisStore
+from engine.redis_store import Progress, RedisStore
 from engine.stamp import Stamper
+from engine.store import Claim
 from serving.follow import apply_items, pressure
 
-CHUNK = 5000  # lines stamped and appended together
+CHUNK = 5000  # lines stamped and appended together …
+CHUNK_BYTES = 8 << 20  # … or fewer, where they are long
 ENTRY_RECORDS = 250
 MAX_LINE = 1 << 20
-LOCK_MS = 60_000
+LOCK_MS = 5_000  # a killed run stands in the next one's way for so long
+ALIAS_ROUNDS = 3
 WAIT_S = 0.05
 
 Hashes = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -67,29 +72,35 @@ class Importer:
         rejects: io.BufferedIOBase | None = None,
     ) -> None:
         self._store = store
+        self._archive = archive
         self._progress = progress
         self._rejects = rejects
-        self._token = uuid.uuid4().hex
+        self._partitions = [ITEMS, *range(store.settings.partitions)]
+        self._stamper = Stamper(actions, Catalog(), store.settings.partitions, imported=True)
+        self._known = HashSet(np.empty(0, np.int64))
+        self._lock = Lock(store)
         self.report = ImportReport()
-        self._lock()
-        self._wait(lambda: not self._waiting_for_archive())
-        self._stamper = Stamper(
-            actions, load_catalog(store), store.settings.partitions, imported=True
-        )
-        self._known = HashSet(archive.hashes())
 
     def run(self, files: Sequence[Path]) -> ImportReport:
-        """Import the files in order; returns once everything is folded."""
-        started = time.monotonic()
-        try:
-            for chunk in chunks(files):
-                self._take(chunk)
-                self._lock()
-                self.report.seconds = time.monotonic() - started
-                self._progress(self.report)
-            self._wait(lambda: not self._waiting_for_fold())
-        finally:
-            self._store.unlock("import")
+        """Import the files in order; returns once everything is folded.
+
+        Raises InvalidInput for a file that breaks off: what came before is folded then too.
+        """
+        with self._lock:
+            self._wait_archived()
+            self._stamper.catalog = load_catalog(self._store)
+            self._known = HashSet(self._archive.hashes())
+            started = time.monotonic()
+            try:
+                for chunk in chunks(files):
+                    self._take(chunk)
+                    self._lock.check()
+                    self.report.seconds = time.monotonic() - started
+                    self._progress(self.report)
+            except InvalidInput:
+                self._wait_folded()
+                raise
+            self._wait_folded()
         self.report.seconds = time.monotonic() - started
         return self.report
 
@@ -115,7 +126,7 @@ class Importer:
     def _append(self, events: Sequence[tuple[Event, int]], now: int) -> None:
         """In file order; items go first within a chunk, for those that name them."""
         records: dict[int, list[bytes]] = {}
-        hashes: list[tuple[int, int, bytes]] = []
+        stamped: list[tuple[int | None, int, bytes]] = []  # hash, partition, record
         for event, ts in events:
             if not isinstance(event, Item):
                 continue
@@ -126,16 +137,13 @@ class Importer:
             if isinstance(event, Item):
                 continue
             partition, record = self._stamper.stamp(event, ts, now)
-            found = getattr(record, "hash", None)
-            if found is None:
-                records.setdefault(partition, []).append(encode(record))
-            else:
-                hashes.append((found, partition, encode(record)))
-        fresh = self._known.add([h for h, _, _ in hashes])
-        for new, (_, partition, raw) in zip(fresh, hashes, strict=True):
-            if new:
+            stamped.append((getattr(record, "hash", None), partition, encode(record)))
+        fresh = self._known.add([found for found, _, _ in stamped if found is not None])
+        new = iter(fresh)
+        for found, partition, raw in stamped:
+            if found is None or next(new):
                 records.setdefault(partition, []).append(raw)
-        copies = len(hashes) - int(sum(fresh))
+        copies = len(fresh) - sum(fresh)
         self.report.duplicates += copies
         self.report.accepted += len(events) - copies
         self._write(records)
@@ -145,13 +153,9 @@ class Importer:
         while part := {
             p: b[start : start + ENTRY_RECORDS] for p, b in records.items() if b[start:]
         }:
-            while True:
-                try:
-                    self._wait(lambda: pressure(self._store) is None)
-                    self._store.append(part)
-                    break
-                except Overloaded:
-                    time.sleep(WAIT_S)
+            self._wait(lambda: pressure(self._store) is None)
+            # Not tried again where the store is full: another partition's part may be in.
+            self._store.append(part)
             start += ENTRY_RECORDS
 
     def _reject(self, line: Line, error: InvalidInput) -> None:
@@ -167,26 +171,76 @@ class Importer:
             kept["raw"] = raw[:MAX_LINE].decode(errors="replace")
             self._rejects.write(msgspec.json.encode(kept) + b"\n")
 
-    def _lock(self) -> None:
-        if not self._store.lock("import", self._token, LOCK_MS):
-            raise Overloaded("another import is running on this store")
-
     def _wait(self, done: Callable[[], bool]) -> None:
-        locked = time.monotonic()
         while not done():
+            self._lock.check()
             time.sleep(WAIT_S)
-            if time.monotonic() - locked > LOCK_MS / 4000:
-                locked = time.monotonic()
-                self._lock()
 
-    def _waiting_for_archive(self) -> bool:
-        partitions = [ITEMS, *range(self._store.settings.partitions)]
-        progress = self._store.progress(partitions)
-        return any(self._store.last_position(p.partition) > p.archived_position for p in progress)
+    def _wait_archived(self) -> None:
+        """Until what is in the log by now is archived; live traffic goes on behind it."""
+        self._wait_reached(self._ends(), lambda p: p.archived_position)
 
-    def _waiting_for_fold(self) -> bool:
-        partitions = [ITEMS, *range(self._store.settings.partitions)]
-        return any(p.oldest_ms is not None for p in self._store.progress(partitions))
+    def _wait_folded(self) -> None:
+        """Until what is in the log by now is folded, with what aliases send across partitions."""
+        for _ in range(ALIAS_ROUNDS):
+            ends = self._ends()
+            self._wait_reached(ends, lambda p: p.offset)
+            self._wait(lambda: not self._undelivered())
+            if self._ends() == ends:
+                return
+
+    def _ends(self) -> dict[int, int]:
+        return {partition: self._store.last_position(partition) for partition in self._partitions}
+
+    def _wait_reached(self, ends: dict[int, int], reached: Callable[[Progress], int]) -> None:
+        self._wait(
+            lambda: all(
+                reached(p) >= ends[p.partition] for p in self._store.progress(self._partitions)
+            )
+        )
+
+    def _undelivered(self) -> bool:
+        generations = self._store.generations(self._partitions)
+        claims = [Claim(p, g, 0, 0) for p, g in zip(self._partitions, generations, strict=True)]
+        return any(self._store.outbox(claim) for claim in claims)
+
+
+class Lock:
+    """Who imports just now: one at a time. Renewed in a thread, so that it never waits for work."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self._store = store
+        self._token = uuid.uuid4().hex
+        self._lost = False
+        self._done = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="import lock", daemon=True)
+
+    def __enter__(self) -> Self:
+        deadline = time.monotonic() + 2 * LOCK_MS / 1000
+        while not self._store.lock("import", self._token, LOCK_MS):
+            if time.monotonic() > deadline:
+                raise Overloaded("another import is running on this store")
+            time.sleep(WAIT_S)
+        self._keeper.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._keeper.join()
+        if not self._lost:
+            self._store.unlock("import")
+
+    def check(self) -> None:
+        """Raises Overloaded where another run has taken over: this one was silent for too long."""
+        if self._lost:
+            raise Overloaded("another import has begun on this store")
+
+    def _keep(self) -> None:
+        while not self._lost and not self._done.wait(LOCK_MS / 5000):
+            try:
+                self._lost = not self._store.lock("import", self._token, LOCK_MS)
+            except KairosError:
+                continue  # the run itself hears of it
 
 
 class HashSet:
@@ -230,37 +284,47 @@ def load_catalog(store: RedisStore) -> Catalog:
 def chunks(files: Sequence[Path]) -> Iterator[list[Line]]:
     """Lines of plain or gzip files, CHUNK at a time, blank ones left out."""
     chunk: list[Line] = []
-    for path in files:
-        with opened(path) as stream:
-            number = 0
-            while True:
-                try:
-                    raw = _readline(stream)
-                except (EOFError, OSError, zlib.error) as error:
-                    if chunk:
-                        yield chunk
-                    detail = f"broken after line {number}, up to which it was imported: {error}"
-                    raise InvalidInput(str(path), detail) from error
-                if not raw:
-                    break
-                number += 1
-                if raw.strip():
-                    chunk.append((str(path), number, raw.rstrip(b"\r\n")))
-                if len(chunk) >= CHUNK:
+    size = 0
+    try:
+        for path in files:
+            for number, raw in _lines(path):
+                chunk.append((str(path), number, raw))
+                size += len(raw)
+                if len(chunk) >= CHUNK or size >= CHUNK_BYTES:
                     yield chunk
-                    chunk = []
+                    chunk, size = [], 0
+    except InvalidInput:
+        if chunk:
+            yield chunk
+        raise
     if chunk:
         yield chunk
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    with opened(path) as stream:
+        number = 0
+        while True:
+            try:
+                raw = _readline(stream)
+            except (EOFError, OSError, zlib.error) as error:
+                detail = f"broken after line {number}, up to which it was imported: {error}"
+                raise InvalidInput(str(path), detail) from error
+            if not raw:
+                return
+            number += 1
+            if raw.strip():
+                yield number, raw.rstrip(b"\r\n")
 
 
 def opened(path: Path) -> io.BufferedIOBase:
     """The file, unpacked where it begins as gzip does."""
     try:
-        stream = path.open("rb")
+        with path.open("rb") as stream:
+            packed = stream.read(2) == b"\x1f\x8b"
+        return gzip.open(path) if packed else path.open("rb")
     except OSError as error:
         raise InvalidInput(str(path), error.strerror or "cannot be read") from error
-    packed = stream.peek(2)[:2] == b"\x1f\x8b"
-    return io.BufferedReader(gzip.GzipFile(fileobj=stream)) if packed else stream
 
 
 def _readline(stream: io.BufferedIOBase) -> bytes:

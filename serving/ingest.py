@@ -29,6 +29,7 @@ from serving.metrics import Metrics
 RECENT_HASHES = 200_000  # acknowledged events whose copies are recognised without a trip
 PENDING_BYTES = 64 << 20
 ENTRY_RECORDS = 256
+INTERN_NAMES = 500
 WAIT_FOLDED_S = 10.0
 
 
@@ -160,9 +161,12 @@ class Ingest:
         return checked
 
     async def _number(self, events: Sequence[Event], now: int) -> None:
-        for space, names in self._stamper.missing(events).items():
-            numbers = await self._store.intern(space, names, now)
-            self._stamper.learn(space, names, numbers)
+        for space, missing in self._stamper.missing(events).items():
+            # Bit by bit: nobody else is answered while the store numbers one lot.
+            for start in range(0, len(missing), INTERN_NAMES):
+                names = missing[start : start + INTERN_NAMES]
+                numbers = await self._store.intern(space, names, now)
+                self._stamper.learn(space, names, numbers)
 
     async def _append(
         self, checked: Sequence[tuple[int, Event, int]], now: int
@@ -232,6 +236,7 @@ class Ingest:
 
 KINDS = {str(kind.__struct_config__.tag) for kind in get_args(Event)}
 FIELDS = {field.name for kind in get_args(Event) for field in msgspec.structs.fields(kind)}
+FIELDS.add("type")
 
 
 def _index(refusal: Rejection) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from engine.errors import KairosError, NotFound
+from engine.errors import InvalidInput, KairosError, NotFound
 from engine.ids import partition_of
 from engine.profile import profile
 from engine.redis_store import AsyncRedisStore, RedisStore
@@ -19,6 +19,7 @@ from serving.follow import Follower
 from serving.http import Request, Response, json_response
 
 ALIAS_HOPS = 8
+ID_LENGTH = 128
 
 
 class ItemView(msgspec.Struct):
@@ -98,7 +99,10 @@ class Looking:
 
     async def delete_user(self, request: Request) -> Response:
         """Erase a person: forgotten at once, cleaned everywhere by a job."""
-        receipt = await asyncio.to_thread(erasure.ask, self._store, request.params["user_id"])
+        user_id = request.params["user_id"]
+        if len(user_id) > ID_LENGTH:  # it would be kept for ever
+            raise InvalidInput("user_id", f"expected at most {ID_LENGTH} characters")
+        receipt = await asyncio.to_thread(erasure.ask, self._store, user_id)
         return json_response(202, receipt)
 
     async def get_erasure(self, request: Request) -> Response:

@@ -19,6 +19,7 @@ from serving.folders import FolderLoop
 log = logging.getLogger("kairos.workers")
 
 STOP_S = 30.0
+SPARE_EVERY_S = 15.0
 
 
 class FolderWorker:
@@ -31,6 +32,9 @@ class FolderWorker:
 
     def pid(self) -> int:
         return os.getpid()
+
+    def at_work(self) -> bool:
+        return self._loop.at_work()
 
     def stop(self) -> None:
         """Fold what is there, give the leases up."""
@@ -62,21 +66,19 @@ class Workers:
     def __init__(self, settings: Settings, store: RedisStore) -> None:
         self._settings = settings
         self._store = store
-        self._folders = [self._folder(index) for index in range(settings.folders)]
+        self._started = 0
+        self._folders = [self._folder() for _ in range(settings.folders)]
+        self._spare_at = -SPARE_EVERY_S
+        self._asked: list[Any] = []
         self._archiver: Any = _actor(ArchiverWorker, "archiver").remote(settings)
         ray.get([worker.pid.remote() for worker in [*self._folders, self._archiver]])
 
-    def replace_silent(self) -> None:
-        """Where a partition's lease has been over for two leases, start one more folder.
-
-        A dead actor is restarted by Ray; this is for one that hangs or is frozen. When it wakes
-        it finds its claims gone and commits nothing.
-        """
-        late = time.time() * 1000 - 3 * self._settings.lease_ms
-        progress = self._store.progress(range(self._settings.partitions))
-        if any(p.epoch and p.lease_ms < late and p.owner for p in progress):
-            log.warning("a folder is silent: one more is started")
-            self._folders.append(self._folder(len(self._folders)))
+    def look(self) -> None:
+        """Start a spare folder beside a silent one; end it when all are at work again."""
+        if self._silent():
+            self._start_spare()
+        elif len(self._folders) > self._settings.folders and self._all_at_work():
+            self._end_newest()
 
     def stop(self) -> None:
         """Stop the folders, then the archiver, each with its work done."""
@@ -84,7 +86,45 @@ class Workers:
             done = [worker.stop.remote() for worker in workers]
             ray.wait(done, num_returns=len(done), timeout=STOP_S)
 
-    def _folder(self, index: int) -> Any:
+    def _silent(self) -> bool:
+        """Whether a partition's lease has been over for two leases.
+
+        A dead actor is restarted by Ray; this is for one that hangs or is frozen. When it wakes
+        it finds its claims gone and commits nothing.
+        """
+        late = time.time() * 1000 - 3 * self._settings.lease_ms
+        progress = self._store.progress(range(self._settings.partitions))
+        return any(p.epoch and p.lease_ms < late and p.owner for p in progress)
+
+    def _start_spare(self) -> None:
+        # A process takes seconds to start: the lease says nothing about the last spare until then.
+        if time.monotonic() - self._spare_at < SPARE_EVERY_S:
+            return
+        log.warning("a folder is silent: one more is started")
+        self._spare_at = time.monotonic()
+        self._folders.append(self._folder())
+
+    def _all_at_work(self) -> bool:
+        if len(self._asked) != len(self._folders):
+            self._asked = [folder.at_work.remote() for folder in self._folders]
+        ready, waiting = ray.wait(self._asked, num_returns=len(self._asked), timeout=0)
+        if waiting:
+            return False
+        self._asked = []
+        try:
+            return all(ray.get(ready))
+        except ray.exceptions.RayError:
+            return False  # one is being restarted
+
+    def _end_newest(self) -> None:
+        log.info("every folder is at work again: the spare one is stopped")
+        spare = self._folders.pop()
+        ray.wait([spare.stop.remote()], timeout=STOP_S)
+        ray.kill(spare)
+
+    def _folder(self) -> Any:
+        """A new actor; its number says which partitions it prefers."""
+        index, self._started = self._started, self._started + 1
         return _actor(FolderWorker, f"folder-{index}").remote(self._settings, index)
 
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+import msgspec
 
 from engine.archive import Archive
+from engine.catalog import ItemState, encode_item, fold_item
 from engine.errors import Fenced
 from engine.folder import Folder
 from engine.ids import ITEMS
-from engine.records import Entry, ItemRecord, TermRecord, decode_item_record
+from engine.records import Entry, ItemLogRecord, ItemRecord, TermRecord, decode_item_record
 from engine.redis_store import RedisStore
 from engine.store import Claim
-from serving.folders import fold_items, rules_of
+from serving.folders import rules_of
 
 BATCH_ENTRIES = 64
 RENEW_S = 0.5
@@ -36,6 +39,7 @@ class Rebuild:
         self._name = f"rebuild-{uuid.uuid4().hex[:8]}"
         partitions = store.settings.partitions
         self._folder = Folder(store, partitions, rules_of(store.settings), deliver=False)
+        self._items: dict[str, ItemState] = {}
         self._renewed = 0.0
 
     def run(self) -> int:
@@ -47,12 +51,12 @@ class Rebuild:
         """Rebuild one partition and swap it in."""
         old = self._store.generation(partition)
         new = old + 1
-        self._store.drop_generation(partition, new)  # of a rebuild that was broken off
+        for broken_off in (old - 1, new):  # of a rebuild that was killed after, or before, the swap
+            self._store.drop_generation(partition, broken_off)
         claim = self._store.claim(self._name, partition, new)
         if claim is None:
             raise Fenced(f"partition {partition} is being rebuilt by another")
-        folded = self._from_archive(claim)
-        folded += self._catch_up(claim, self._folded_upto(partition))
+        folded = self._catch_up(claim, self._folded_upto(partition))
         fenced = self._store.fence(self._name, partition, old)
         if partition != ITEMS:
             delivering = Folder(self._store, self._folder.partitions, self._folder.rules)
@@ -64,18 +68,9 @@ class Rebuild:
         self._store.drop_generation(partition, old)
         return folded
 
-    def _from_archive(self, claim: Claim) -> int:
-        folded = 0
-        for _, entries in self._archive.read([claim.partition]):
-            folded += self._fold(claim, entries)
-        return folded
-
     def _catch_up(self, claim: Claim, upto: int) -> int:
         folded = 0
-        while claim.offset < upto:
-            entries = self._store.read_log(claim.partition, claim.offset, 1000, upto)
-            if not entries:
-                break  # the rest was archived and trimmed: everything up to there is folded
+        for entries in self._archive.read_on(self._store, claim.partition, claim.offset, upto):
             folded += self._fold(claim, entries)
         return folded
 
@@ -84,7 +79,7 @@ class Rebuild:
         while entries := [entry for entry in entries if entry.position > claim.offset]:
             batch = entries[:BATCH_ENTRIES]
             if claim.partition == ITEMS:
-                fold_items(self._store, claim, batch)
+                self._fold_items(claim, batch)
             else:
                 self._folder.fold(claim, batch)
             done = [entry for entry in batch if entry.position <= claim.offset]
@@ -93,6 +88,16 @@ class Rebuild:
                 self._renewed = time.monotonic()
                 self._progress(claim.partition, folded)
         return folded
+
+    def _fold_items(self, claim: Claim, entries: list[Entry]) -> None:
+        """From what this rebuild has folded: the generation that serves may know less, or more."""
+        touched = set()
+        for record in _item_records(entries):
+            if isinstance(record, ItemRecord):
+                self._items[record.item_id] = fold_item(self._items.get(record.item_id), record)
+                touched.add(record.item_id)
+        packed = {item_id: encode_item(self._items[item_id]) for item_id in touched}
+        self._store.commit_items(claim, entries[-1].position, packed)
 
     def _folded_upto(self, partition: int) -> int:
         (progress,) = self._store.progress([partition])
@@ -110,11 +115,19 @@ def archived_names(archive: Archive) -> dict[str, dict[str, int]]:
     """Per space (item, category, action) the archived names and their dense numbers."""
     names: dict[str, dict[str, int]] = {"item": {}}
     for _, entries in archive.read([ITEMS]):
-        for entry in entries:
-            for raw in entry.records:
-                record = decode_item_record(raw)
-                if isinstance(record, ItemRecord):
-                    names["item"][record.item_id] = record.item
-                elif isinstance(record, TermRecord):
-                    names.setdefault(record.space, {})[record.name] = record.term
+        for record in _item_records(entries):
+            if isinstance(record, ItemRecord):
+                names["item"][record.item_id] = record.item
+            elif isinstance(record, TermRecord):
+                names.setdefault(record.space, {})[record.name] = record.term
     return names
+
+
+def _item_records(entries: list[Entry]) -> Iterator[ItemLogRecord]:
+    """Without what cannot be read: the folder set that aside."""
+    for entry in entries:
+        for raw in entry.records:
+            try:
+                yield decode_item_record(raw)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                continue

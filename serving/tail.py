@@ -21,10 +21,13 @@ def follow(store: RedisStore, user_id: str | None) -> Iterator[bytes]:
         partitions = [partition_of(user_id, settings.partitions)]
     last = {partition: store.last_position(partition) for partition in partitions}
     while True:
+        found = False
         for partition in partitions:
             entries = store.read_log(partition, last[partition], 100)
+            found = found or bool(entries)
             for _, position, _, head, raw in rows_of(partition, entries):
                 last[partition] = position
                 if user_id is None or head.user_id == user_id:
                     yield raw
-        time.sleep(PAUSE_S)
+        if not found:
+            time.sleep(PAUSE_S)

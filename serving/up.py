@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import signal
@@ -69,12 +71,28 @@ def _serve(
         workers = ray_folders.Workers(settings, store)
         ray_app.deploy(settings)
         say(f"Kairos is ready at http://{settings.host}:{settings.port}")
-        _watch(settings, workers.replace_silent, server)
+        _watch(settings, workers.look, server)
         say("stopping: no new requests, then fold and archive what is there")
-        ray_app.stop()
-        workers.stop()
+        with _without_rays_prints():
+            ray_app.stop()
+            workers.stop()
+            ray.shutdown()
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _without_rays_prints() -> Iterator[None]:
+    """Keep Ray from printing "graceful_shutdown failed" at every orderly stop.
+
+    The Serve controller ends by killing itself, so that the call which asks for it never returns;
+    Ray prints that from a thread of its own, past logging and past log_to_driver.
+    """
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        yield
+    for line in printed.getvalue().splitlines():
+        if "graceful_shutdown" not in line:
+            log.info("%s", line)
 
 
 def _watch(settings: Settings, look: Callable[[], None], server: embedded.Embedded | None) -> None:
@@ -97,7 +115,7 @@ def restart_if_dead(settings: Settings, server: embedded.Embedded) -> None:
         return
     log.warning("the embedded store died: it is started again")
     try:
-        server.process = embedded.start(settings, again=server).process
+        embedded.start(settings, again=server)
     except KairosError as error:
         log.error("%s", error)
 

@@ -28,21 +28,26 @@ def replay_points(
     `done` is called with the records folded as each worker's part is finished.
     """
     answers: Answers = {}
+    moved: dict[Point, Point] = {}  # one alias further
     records = 0
-    asked = {point: point for point in points}  # point as asked -> point where the answer is
     wanted = list(dict.fromkeys(points))
     for _ in range(ALIAS_HOPS):
+        if not wanted:
+            break
         found, count = _round(settings, wanted, workers, done)
         answers |= found
         records += count
-        moved = resolve(found)
-        if not moved:
-            break
-        asked = {point: moved.get(at, at) for point, at in asked.items()}
-        wanted = [point for point in dict.fromkeys(moved.values()) if point not in answers]
-        if not wanted:
-            break
-    return {point: answers[at] for point, at in asked.items() if at in answers}, records
+        further = resolve(found)
+        moved |= further
+        wanted = [point for point in dict.fromkeys(further.values()) if point not in answers]
+    ends = {point: _end(point, moved) for point in points}
+    return {point: answers[end] for point, end in ends.items() if end in answers}, records
+
+
+def _end(point: Point, moved: dict[Point, Point]) -> Point:
+    for _ in range(ALIAS_HOPS):
+        point = moved.get(point, point)
+    return point
 
 
 def _round(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -29,27 +30,32 @@ def read_points(file: Path) -> list[Point]:
         raise InvalidInput(
             str(file), f"expected columns user_id and time, got {', '.join(frame.columns)}"
         )
-    column = frame[time]
-    if column.dtype.is_temporal():
-        column = column.dt.epoch("ms")
-    return [
-        Point(str(user_id), to_ms(_number(at), f"line {number}: {time}"))
-        for number, (user_id, at) in enumerate(zip(frame["user_id"], column, strict=True), 1)
-    ]
+    points = []
+    for number, (user_id, at) in enumerate(zip(frame["user_id"], frame[time], strict=True), 1):
+        if user_id is None:
+            raise InvalidInput(f"line {number}: user_id", "expected an id, got nothing")
+        points.append(Point(str(user_id), _time_ms(at, f"line {number}: {time}")))
+    return points
 
 
-def _number(at: str | float) -> str | float:
-    """CSV, and a column of mixed kinds, bring numbers as text."""
+def _time_ms(at: object, field: str) -> int:
+    """Without a zone it is UTC; CSV, and a column of mixed kinds, bring numbers as text."""
+    if isinstance(at, datetime):
+        return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    if not isinstance(at, str | int | float):
+        raise InvalidInput(field, f"expected a time, got {'nothing' if at is None else at!r}")
     try:
-        return float(at)
+        return to_ms(float(at), field)
     except ValueError:
-        return at
+        return to_ms(at, field)
 
 
 def _read(file: Path) -> pl.DataFrame:
     if file.suffix == ".parquet":
         return pl.read_parquet(file)
-    return pl.read_csv(file) if file.suffix == ".csv" else pl.read_ndjson(file)
+    if file.suffix == ".csv":
+        return pl.read_csv(file, infer_schema=False)  # an id such as 007 is no number
+    return pl.read_ndjson(file)
 
 
 def write_answers(

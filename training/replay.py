@@ -8,7 +8,7 @@ log order. A live record is known from its arrival, imported history from when i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -28,6 +28,7 @@ from engine.records import Entry, decode_item_record
 from engine.redis_store import RedisStore
 from engine.state import UserState, decode_state, encode_state
 from engine.store import stale_days
+from engine.times import DAY_MS
 
 BATCH = 20_000  # entries
 ALIAS_HOPS = 8
@@ -61,8 +62,7 @@ class WholeLog:
         if self.store is None:
             return
         for partition in partitions:
-            while entries := self.store.read_log(partition, last[partition], 1000):
-                last[partition] = entries[-1].position
+            for entries in self.archive.read_on(self.store, partition, last[partition]):
                 yield partition, entries
 
 
@@ -78,6 +78,17 @@ class _Known:
 
     def add(self, found: int) -> None:
         self._batch.add(found)
+
+    def by_arrival(self, located: Sequence[Located]) -> Iterator[Sequence[Located]]:
+        """Cut behind the first record of each new day: a folder forgets old days there."""
+        newest, start = max(self.by_day, default=0), 0
+        for at, (_, _, record) in enumerate(located):
+            if record.arrived // DAY_MS > newest:
+                newest = record.arrived // DAY_MS
+                yield located[start : at + 1]
+                start = at + 1
+        if located[start:]:
+            yield located[start:]
 
     def settle(self, hashes: dict[int, list[int]], late_days: int) -> None:
         """Keep the batch's hashes under their days, and forget the days that are over."""
@@ -105,14 +116,13 @@ class PartitionReplay:
 
     def fold(self, entries: Sequence[Entry]) -> None:
         """Fold entries; raises Poisoned, after which the partition has to start again."""
-        located = decode_entries(entries, self.dead)
         loaded = Loaded(self.states, self._known)  # type: ignore[arg-type]
         watch = self._watch if self.points else None
-        changes = fold_records(
-            self.partition, entries[-1].position, located, loaded, self.rules, watch
-        )
-        self._known.settle(changes.hashes, self.rules.late_days)
-        self.folded += len(located)
+        for located in self._known.by_arrival(decode_entries(entries, self.dead)):
+            offset = located[-1].position
+            changes = fold_records(self.partition, offset, located, loaded, self.rules, watch)
+            self._known.settle(changes.hashes, self.rules.late_days)
+            self.folded += len(located)
 
     def finish(self) -> None:
         """Answer what lies after the last record."""
@@ -163,7 +173,7 @@ def replay(
         disordered |= run.disordered
     if disordered:
         again = [point for point in wanted if point.user_id in disordered]
-        answers |= _refold(log, partitions, rules, again)
+        answers |= _refold(log, partitions, rules, again, dead)
     states = {user: state for run in runs.values() for user, state in run.states.items()}
     return Replayed(answers, states, sum(run.folded for run in runs.values()))
 
@@ -196,16 +206,19 @@ def _by_user(points: Sequence[Point], partition: int, total: int) -> dict[str, l
 
 
 def _refold(
-    log: Log, partitions: Sequence[int], rules: FoldRules, points: Sequence[Point]
+    log: Log,
+    partitions: Sequence[int],
+    rules: FoldRules,
+    points: Sequence[Point],
+    dead: Mapping[int, dict[tuple[int, int], DeadLetter]],
 ) -> dict[Point, bytes]:
     """Where a user's log is not in time order: fold only what was known, point by point."""
     users = {point.user_id for point in points}
     by_user: dict[str, list[Located]] = defaultdict(list)
-    for _, entries in log.read(partitions):
-        for entry in entries:
-            for at in _readable(entry):
-                if at.record.user_id in users:
-                    by_user[at.record.user_id].append(at)
+    for partition, entries in log.read(partitions):
+        for at in decode_entries(entries, dead[partition]):
+            if at.record.user_id in users:
+                by_user[at.record.user_id].append(at)
     answers = {}
     for point in points:
         known = [at for at in by_user[point.user_id] if at.record.known_ms < point.at_ms]
@@ -214,15 +227,6 @@ def _refold(
         if point.user_id in loaded.states:
             answers[point] = encode_state(loaded.states[point.user_id])
     return answers
-
-
-def _readable(entry: Entry) -> Iterator[Located]:
-    for index, raw in enumerate(entry.records):
-        try:
-            (at,) = decode_entries([Entry(entry.position, [raw])], {})
-        except Poisoned:
-            continue
-        yield Located(entry.position, index, at.record)
 
 
 def resolve(answers: dict[Point, bytes]) -> dict[Point, Point]:
@@ -241,5 +245,8 @@ def load_catalog(log: Log) -> Catalog:
     for _, entries in log.read([ITEMS]):
         for entry in entries:
             for raw in entry.records:
-                catalog.apply([decode_item_record(raw)])
+                try:
+                    catalog.apply([decode_item_record(raw)])
+                except ValueError:
+                    continue  # the folder set it aside
     return catalog

@@ -211,14 +211,15 @@ def test_items_are_committed_with_the_offset_or_not_at_all(redis_bench: Any) -> 
 def test_changed_counters_can_be_followed(redis_bench: Any) -> None:
     store = redis_bench.store
     claim = claimed(redis_bench)
-    assert store.last_change(0) == 0
+    assert store.last_change(0).position == 0
     store.commit(claim, Changes(1, counters={(1, 0): 2}))
     seen = store.last_change(0)
     store.commit(claim, Changes(2, counters={(1, 0): 1, (2, -1): 5}))
 
-    assert store.counter_changes({0: seen, 1: 0}) == {
-        0: [(store.last_change(0), {(1, 0): 3, (2, -1): 5})]
-    }
+    (change,) = store.counter_changes({0: seen.position, 1: 0})[0]
+    assert change == store.last_change(0)
+    assert (seen.number, change.number) == (1, 2)
+    assert change.totals == {(1, 0): 3, (2, -1): 5}
 
 
 def test_a_huge_commit_tells_all_of_its_changes(redis_bench: Any) -> None:
@@ -227,8 +228,8 @@ def test_a_huge_commit_tells_all_of_its_changes(redis_bench: Any) -> None:
     store.commit(claimed(redis_bench), Changes(1, counters=counters))
 
     told: dict[tuple[int, int], int] = {}
-    for _, changed in store.counter_changes({0: 0})[0]:
-        told |= changed
+    for change in store.counter_changes({0: 0})[0]:
+        told |= change.totals
     assert told == counters
 
 
@@ -430,16 +431,13 @@ def test_an_unreachable_server_is_an_error_of_ours() -> None:
     asyncio.run(use())
 
 
-def test_an_append_that_too_few_replicas_hold_is_refused(
-    alone: Any,
-) -> None:
-    alone.clear()
-    settings = msgspec.structs.replace(alone.settings, wait_replicas=1, store_timeout_ms=200)
+def test_an_append_that_too_few_replicas_hold_is_refused(redis_bench: Any) -> None:
+    settings = msgspec.structs.replace(redis_bench.settings, wait_replicas=1, store_timeout_ms=500)
 
     async def use() -> None:
-        store = AsyncRedisStore(settings, (False, False))
+        store = AsyncRedisStore(settings, redis_bench.store.clustered())
         with pytest.raises(StoreUnavailable, match="replicas"):
-            await store.append({0: [b"x"]})
+            await store.append({p: [b"x"] for p in range(4)})
         await store.close()
 
     asyncio.run(use())

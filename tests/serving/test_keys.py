@@ -1,0 +1,206 @@
+"""Who may call what, and what a service refuses to start on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from engine.errors import NotFound, SettingsError, StoreUnavailable, StoreUnfit
+from engine.redis_store import RedisStore
+from engine.settings import Settings
+from serving import check, embedded
+from serving.http import Role
+from serving.keys import Keyring, create_key, revoke_keys
+
+Make = Callable[..., dict[str, Any]]
+Eventually = Callable[..., Any]
+
+
+# Keys of a running service
+
+OPEN = (200, 200, 200, 200, 200)
+TABLE = {
+    # no key, unknown key, ingest, serve, admin
+    ("POST", "/v1/events"): (401, 401, 202, 403, 202),
+    ("GET", "/v1/users/u"): (401, 401, 403, 403, 200),
+    ("GET", "/v1/items/soup"): (401, 401, 403, 403, 200),
+    ("GET", "/v1/erasures/none"): (401, 401, 403, 403, 404),
+    ("DELETE", "/v1/users/somebody"): (401, 401, 403, 403, 202),
+    ("GET", "/healthz"): OPEN,
+    ("GET", "/readyz"): OPEN,
+    ("GET", "/metrics"): OPEN,
+    ("GET", "/openapi.json"): OPEN,
+    ("GET", "/docs"): OPEN,
+}
+
+
+def bearer(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"authorization": f"Bearer {key}"}
+
+
+def test_the_life_of_keys(another: Callable[..., Any], act: Make, eventually: Eventually) -> None:
+    service = another()
+    store = service.store()
+    with service.client() as client:
+        assert "no API keys exist" in service.tail()
+        assert client.post("/v1/events?wait=folded", json=act("u")).status_code == 202
+        keys = {role: create_key(store, f"{role} app", role) for role in Role}
+        assert all(key.startswith(f"kairos_{role}_") for role, key in keys.items())
+        eventually(lambda: client.get("/v1/users/u").status_code == 401)
+        callers = [None, keys[Role.ADMIN][:-1], *(keys[r] for r in ("ingest", "serve", "admin"))]
+        for (method, path), wanted in TABLE.items():
+            answers = [
+                client.request(
+                    method, path, headers=bearer(key), json=act("u") if method == "POST" else None
+                )
+                for key in callers
+            ]
+            assert tuple(a.status_code for a in answers) == wanted, (method, path)
+            for answer in answers:
+                if answer.status_code in (401, 403):
+                    assert answer.json()["field"] == "Authorization"
+                    assert ("www-authenticate" in answer.headers) == (answer.status_code == 401)
+        kept_nowhere(service.home, list(keys.values()))
+
+        newer = create_key(store, "ingest app", Role.INGEST)
+        eventually(lambda: sent(client, act, newer) == 202)
+        assert revoke_keys(store, "ingest app") == 2
+        eventually(lambda: sent(client, act, newer) == 401)
+        assert sent(client, act, keys[Role.INGEST]) == 401
+        assert sent(client, act, keys[Role.ADMIN]) == 202
+        with pytest.raises(NotFound, match="ingest app"):
+            revoke_keys(store, "ingest app")
+    # The keys outlive the service: no moment without them.
+    service.stop()
+    service.start()
+    with service.client() as client:
+        assert sent(client, act, None) == 401
+        assert sent(client, act, keys[Role.ADMIN]) == 202
+    store.close()
+
+
+def sent(client: httpx.Client, act: Make, key: str | None) -> int:
+    return client.post("/v1/events", json=act("u"), headers=bearer(key)).status_code
+
+
+def kept_nowhere(home: Path, keys: list[str]) -> None:
+    """Neither the store's files nor the log hold a key; its hash they do."""
+    written = b"".join(file.read_bytes() for file in home.rglob("*") if file.is_file())
+    for key in keys:
+        assert hashlib.sha256(key.encode()).hexdigest().encode() in written
+        assert key.encode() not in written
+        assert key.rpartition("_")[2].encode() not in written
+
+
+def test_without_keys_only_this_machine_is_served() -> None:
+    """Revoking the last key must not open a service that others can reach."""
+    assert Keyring({}, loopback=True).authorize(None) is Role.ADMIN
+    assert Keyring({}, loopback=False).authorize(None) is None
+    assert Keyring({}).authorize("anything") is None
+
+
+def test_a_host_that_others_reach_wants_keys(another: Callable[..., Any]) -> None:
+    with pytest.raises(AssertionError, match=r"(?s)ended at once.*host: 0\.0\.0\.0.*keys create"):
+        another(KAIROS_HOST="0.0.0.0")
+
+
+# What a store must be
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Embedded]:
+    started = embedded.start(Settings(home=str(tmp_path_factory.mktemp("unfit"))))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def configure(server: embedded.Embedded) -> Iterator[Callable[[str, str], None]]:
+    """Set the server's configuration for one test."""
+    link = redis.Redis.from_url(server.url)
+    before: dict[str, str] = {}
+
+    def set_(name: str, value: str) -> None:
+        before.update(link.config_get(name) if name not in before else {})
+        link.config_set(name, value)
+
+    yield set_
+    for name, value in before.items():
+        link.config_set(name, value)
+    link.close()
+
+
+@pytest.fixture
+def store(server: embedded.Embedded) -> Iterator[RedisStore]:
+    opened = RedisStore.connect(Settings(redis_url=server.url))
+    yield opened
+    opened.close()
+
+
+def test_the_embedded_server_is_fit(store: RedisStore) -> None:
+    assert check.refuse_or_warn(store) == []
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random"])
+def test_a_server_that_drops_keys_is_refused(
+    store: RedisStore, configure: Callable[[str, str], None], policy: str
+) -> None:
+    configure("maxmemory-policy", policy)
+    with pytest.raises(StoreUnfit, match=rf"{policy}.*noeviction"):
+        check.refuse_or_warn(store)
+
+
+def test_a_server_without_a_file_is_warned_of(
+    store: RedisStore, configure: Callable[[str, str], None]
+) -> None:
+    configure("appendonly", "no")
+    (warning,) = check.refuse_or_warn(store)
+    assert "appendonly no" in warning
+
+
+def test_a_wrong_address_is_named_without_its_password() -> None:
+    with pytest.raises(StoreUnavailable, match=r"redis://127\.0\.0\.1:1/0") as raised:
+        RedisStore.connect(Settings(redis_url="redis://:hidden@127.0.0.1:1/0"))
+    assert "hidden" not in str(raised.value)
+
+
+def test_a_wrong_password_is_said_to_be_wrong(server: embedded.Embedded) -> None:
+    address = server.url.rpartition("@")[2]
+    with pytest.raises(StoreUnavailable, match=r"(?i)password|auth"):
+        RedisStore.connect(Settings(redis_url=f"redis://:hidden@{address}"))
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "http://127.0.0.1:1", "redis://[::1"])
+def test_an_address_that_is_none(url: str) -> None:
+    with pytest.raises(StoreUnavailable):
+        RedisStore.connect(Settings(redis_url=url))
+
+
+def test_the_number_of_partitions_is_fixed(server: embedded.Embedded) -> None:
+    def opened(partitions: int) -> RedisStore:
+        return RedisStore.connect(Settings(redis_url=server.url, partitions=partitions))
+
+    check.fix_partitions(opened(8))
+    check.fix_partitions(opened(8))
+    with pytest.raises(SettingsError, match=r"partitions.*begun with 8.*say 16"):
+        check.fix_partitions(opened(16))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "::1"])
+def test_loopback_needs_no_keys_but_says_so(store: RedisStore, host: str) -> None:
+    assert [line for line in check.listening(store, host) if "keys create" in line]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "kairos.example", ""])
+def test_other_hosts_need_keys(store: RedisStore, host: str) -> None:
+    with pytest.raises(SettingsError, match=r"host:.*kairos keys create"):
+        list(check.listening(store, host))
+    create_key(store, "one", Role.SERVE)
+    assert list(check.listening(store, host)) == []
+    revoke_keys(store, "one")
