@@ -35,6 +35,7 @@ def import_(
     from engine.archive import Archive
     from engine.errors import InvalidInput
     from serving.background import BackgroundProcesses, someone_folds
+    from serving.check import check_fold_version
     from serving.importing import Importer
     from serving.up import opened_store
 
@@ -51,6 +52,7 @@ def import_(
         ) as bar,
     ):
         store = RedisStore.connect(opened)
+        check_fold_version(store)
         task = bar.add_task("waiting for the archive", total=None)
 
         def progress(report: ImportReport) -> None:

@@ -76,6 +76,7 @@ def erase(
 def rebuild() -> None:
     """Fold the whole log into an empty store beside the old, and swap it in."""
     from engine.archive import Archive
+    from serving.check import set_fold_version
     from serving.rebuild import Rebuild
 
     with connected() as store, console().status("rebuilding") as status:
@@ -85,4 +86,5 @@ def rebuild() -> None:
             status.update(f"rebuilding {where}: {records:,} records")
 
         records = Rebuild(store, Archive(store.settings.archive_path), progress).run()
+        set_fold_version(store)
     say(f"rebuilt from {records:,} records")

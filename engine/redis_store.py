@@ -723,6 +723,22 @@ class AsyncRedisStore:
         replies = await self._read([("HGET", meta, "offset") for meta in metas])
         return {p: int(reply or 0) for p, reply in zip(partitions, replies, strict=True)}
 
+    async def handed_over(self, partitions: Sequence[int]) -> bool:
+        """Whether what these partitions' folds sent on to others was appended there."""
+        serving = await self._read([("GET", keys_of(p).serving) for p in partitions])
+        outs = [
+            keys_of(p, int(reply or FIRST_GENERATION)).out
+            for p, reply in zip(partitions, serving, strict=True)
+        ]
+        return not any(await self._read([("LLEN", out) for out in outs]))
+
+    async def last_positions(self, partitions: Sequence[int]) -> dict[int, int]:
+        """The position of the newest entry in each partition's stream, 0 where it is empty."""
+        commands = [("XREVRANGE", keys_of(p).log, "+", "-", "COUNT", 1) for p in partitions]
+        replies = await self._run(self._log, commands)
+        newest = [pack_position(reply[0][0].decode()) if reply else 0 for reply in replies]
+        return dict(zip(partitions, newest, strict=True))
+
     async def _read(self, commands: Sequence[Command]) -> list[Any]:
         """Reads may be sent again: a server that restarted leaves dead connections in the pool."""
         try:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from engine.errors import SettingsError, StoreUnfit
 from engine.redis_keys import KEYS_KEY, SETTINGS_KEY
 from engine.redis_store import RedisStore
+from engine.state import FOLD_VERSION
 
 
 def refuse_or_warn(store: RedisStore) -> list[str]:
@@ -38,6 +39,23 @@ def fix_partitions(store: RedisStore) -> None:
                 f"partitions: the log was begun with {fixed}, the settings say {wanted}; "
                 "the number is fixed for the life of a log"
             )
+
+
+def check_fold_version(store: RedisStore) -> None:
+    """States of another fold cannot be folded on; raises StoreUnfit."""
+    if store.hash_set(SETTINGS_KEY, "fold_version", FOLD_VERSION, new=True):
+        return
+    version = int(store.hash_get(SETTINGS_KEY, "fold_version") or FOLD_VERSION)
+    if version != FOLD_VERSION:
+        raise StoreUnfit(
+            f"the states were folded by version {version} of the fold, this is version "
+            f"{FOLD_VERSION}: run kairos rebuild"
+        )
+
+
+def set_fold_version(store: RedisStore) -> None:
+    """All states are of this fold now."""
+    store.hash_set(SETTINGS_KEY, "fold_version", FOLD_VERSION)
 
 
 def listening(store: RedisStore, host: str) -> Iterator[str]:

@@ -21,7 +21,9 @@ def up(settings: Settings, say: Say) -> None:
     """Serve until SIGINT or SIGTERM."""
     check_port(settings)
     with opened_store(settings, say) as (opened, server):
-        for remark in check.listening(RedisStore.connect(opened), opened.host):
+        store = RedisStore.connect(opened)
+        check.check_fold_version(store)
+        for remark in check.listening(store, opened.host):
             say(f"note: {remark}")
         background = Background(opened)
         background.start()

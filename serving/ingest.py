@@ -7,17 +7,18 @@ while one is on its way goes with the next, one entry per partition.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from engine.errors import InvalidInput, Overloaded, StoreUnavailable
-from engine.events import Event, Item, Rejection, decode_batch
-from engine.ids import ITEMS
+from engine.events import Alias, Event, Item, Rejection, decode_batch
+from engine.ids import ITEMS, partition_of
 from engine.records import Record, encode
 from engine.redis_store import AsyncRedisStore
 from engine.stamp import Stamper
@@ -140,7 +141,8 @@ class Ingest:
                 **msgspec.to_builtins(answer),
             )
         if wait is not None:
-            answer.folded = await self._folded(positions)
+            joined = [event for _, event, _ in checked if isinstance(event, Alias)]
+            answer.folded = await self._counted(positions, joined)
         return json_response(202, answer)
 
     def _check(
@@ -212,21 +214,40 @@ class Ingest:
         while len(self._recent) > RECENT_HASHES:
             self._recent.popitem(last=False)
 
-    async def _folded(self, positions: Mapping[int, int]) -> bool:
-        """Wait until the positions are folded; False where that takes too long."""
-        deadline = time.monotonic() + WAIT_FOLDED_S
-        waiting = dict(positions)
-        pause = 0.002
-        while waiting and time.monotonic() < deadline:
-            try:
-                offsets = await self._store.offsets(list(waiting))
-            except StoreUnavailable:
-                offsets = {}
-            waiting = {p: at for p, at in waiting.items() if offsets.get(p, 0) < at}
-            if waiting:
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, 0.05)
-        return not waiting
+    async def _counted(self, positions: Mapping[int, int], joined: Sequence[Alias]) -> bool:
+        """Wait until the events count; False where that takes too long.
+
+        An alias counts once the state it carries over is folded in the other's partition.
+        """
+        try:
+            async with asyncio.timeout(WAIT_FOLDED_S):
+                await self._folded(positions)
+                if joined:
+                    total = self._stamper.partitions
+                    origins = {partition_of(alias.previous_id, total) for alias in joined}
+                    targets = {partition_of(alias.user_id, total) for alias in joined}
+                    await self._until(lambda: self._store.handed_over(list(origins)))
+                    await self._folded(await self._store.last_positions(list(targets)))
+        except TimeoutError:
+            return False
+        return True
+
+    async def _folded(self, positions: Mapping[int, int]) -> None:
+        async def reached() -> bool:
+            offsets = await self._store.offsets(list(positions))
+            return all(offsets[p] >= at for p, at in positions.items())
+
+        await self._until(reached)
+
+    async def _until(self, done: Callable[[], Awaitable[bool]]) -> None:
+        """Ask again and again; a store that does not answer is asked again too."""
+        pause_s = 0.002
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                if await done():
+                    return
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, 0.05)
 
     def _count_rejected(self, rejected: Sequence[Rejection]) -> None:
         for refusal in rejected:

@@ -54,6 +54,7 @@ def up(settings: Settings, say: Say) -> None:
     with opened_store(settings, say) as (opened, server):
         prepare_environment(opened)
         store = RedisStore.connect(opened)
+        check.check_fold_version(store)
         for remark in check.listening(store, opened.host):
             say(f"note: {remark}")
         _serve(opened, store, server, say)
