@@ -7,6 +7,7 @@ its rows, so that a crash between the two can neither lose nor repeat any.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,8 @@ from engine.ids import position_ms
 from engine.records import Entry
 from engine.times import DAY_MS
 
+log = logging.getLogger("kairos.archive")
+
 SCHEMA = pa.schema(
     [
         ("day", pa.string()),  # of the append, UTC, as 2026-01-31
@@ -39,6 +42,7 @@ SCHEMA = pa.schema(
 )
 COMPACT_AT = 50  # files of one day
 STREAM_ENTRIES = 1000
+SCANS = 5
 
 
 class Head(msgspec.Struct, gc=False):
@@ -179,13 +183,7 @@ class Archive:
         for day in self.days():
             if day < _day(lowest):
                 continue
-            frame = (
-                self._scan()
-                .filter(pl.col("day") == day, later)
-                .select("partition", "position", "index", "record")
-                .sort("partition", "position", "index")
-                .collect()
-            )
+            frame = self._collect(pl.col("day") == day, later)
             for (partition,), part in frame.group_by(["partition"], maintain_order=True):
                 yield int(str(partition)), _entries(part)
 
@@ -238,6 +236,17 @@ class Archive:
             table.create_checkpoint()
             self.vacuum()
         return bool(len(crowded))
+
+    def _collect(self, *wanted: pl.Expr) -> pl.DataFrame:
+        """Records in log order; an erasure may remove files just listed: they are listed anew."""
+        for _ in range(SCANS):
+            try:
+                found = self._scan().filter(*wanted)
+                columns = found.select("partition", "position", "index", "record")
+                return columns.sort("partition", "position", "index").collect()
+            except (FileNotFoundError, pl.exceptions.ComputeError) as error:
+                log.info("the archive changed while it was read: %s", error)
+        raise StoreUnavailable(f"the archive at {self.path} cannot be read")
 
     def _scan(self) -> pl.LazyFrame:
         return pl.scan_delta(str(self.path))

@@ -6,6 +6,8 @@ so that one bad event loses nothing of its neighbours.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, cast
 
 import msgspec
@@ -160,6 +162,13 @@ _events = msgspec.json.Decoder(list[Event])
 
 def decode_batch(body: bytes) -> Batch:
     """One event, a list, or {sent_at, events}; raises InvalidInput where the frame is wrong."""
+    try:
+        return _decode_strictly(body)
+    except InvalidInput as error:
+        return _decode_leniently(body, error)
+
+
+def _decode_strictly(body: bytes) -> Batch:
     if body.lstrip()[:1] == b"{":
         keys = decode(body, dict[str, msgspec.Raw])
         if "events" not in keys:
@@ -167,6 +176,23 @@ def decode_batch(body: bytes) -> Batch:
         envelope = decode(body, _Envelope)
         return _decode_list(bytes(envelope.events), envelope.sent_at)
     return _decode_list(body, None)
+
+
+def _decode_leniently(body: bytes, error: InvalidInput) -> Batch:
+    """The standard library reads half an emoji, which JavaScript's JSON.stringify writes, and NaN:
+    an event that holds one is refused alone. Raises `error` where nothing can be told apart."""
+    try:
+        found = json.loads(body.decode())
+    except (ValueError, RecursionError):
+        raise error from None
+    sent_at = None
+    if isinstance(found, dict) and found.keys() <= {"events", "sent_at"}:
+        sent_at, found = found.get("sent_at"), found.get("events")
+    elif isinstance(found, dict) and "events" not in found:
+        found = [found]
+    if not isinstance(found, list) or not isinstance(sent_at, str | int | float | None):
+        raise error
+    return _decode_each([json.dumps(event).encode() for event in found], sent_at)
 
 
 def decode_line(line: bytes) -> Event:
@@ -183,20 +209,20 @@ def _decode_list(body: bytes, sent_at: Time | None) -> Batch:
     try:
         events = _events.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _decode_each(body, sent_at)
+        raws = decode(body, list[msgspec.Raw])
+        return _decode_each([bytes(raw) for raw in raws], sent_at)
     _check_length(len(events))
     return Batch(list(enumerate(events)), [], sent_at)
 
 
-def _decode_each(body: bytes, sent_at: Time | None) -> Batch:
-    raws = decode(body, list[msgspec.Raw])
+def _decode_each(raws: Sequence[bytes], sent_at: Time | None) -> Batch:
     _check_length(len(raws))
     batch = Batch([], [], sent_at)
     for index, raw in enumerate(raws):
         try:
-            batch.events.append((index, decode_line(bytes(raw))))
+            batch.events.append((index, decode_line(raw)))
         except InvalidInput as error:
-            batch.rejected.append(rejection(index, bytes(raw), error))
+            batch.rejected.append(rejection(index, raw, error))
     return batch
 
 
@@ -208,18 +234,17 @@ def _check_length(count: int) -> None:
 def rejection(index: int, raw: bytes, error: InvalidInput) -> Rejection:
     """Tell the sender which event it was, as far as its bytes can be read."""
     try:
-        seen = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        seen = json.loads(raw)
+    except (ValueError, RecursionError):
         seen = None
     known = seen if isinstance(seen, dict) else {}
-    event_id, kind = known.get("event_id"), known.get("type")
-    return Rejection(
-        index,
-        event_id[:128] if isinstance(event_id, str) else None,
-        kind[:128] if isinstance(kind, str) else None,
-        error.field,
-        error.detail,
-    )
+    event_id, kind = _told(known.get("event_id")), _told(known.get("type"))
+    return Rejection(index, event_id, kind, error.field, error.detail)
+
+
+def _told(value: object) -> str | None:
+    """What can be said back of a value that was refused."""
+    return value[:128].encode(errors="replace").decode() if isinstance(value, str) else None
 
 
 def check_attributes(attributes: Attributes) -> None:

@@ -10,7 +10,6 @@ from engine.fold import (
     DeadLetter,
     FoldRules,
     Poisoned,
-    Watch,
     decode_entries,
     fold_records,
 )
@@ -19,7 +18,6 @@ from engine.records import Entry, decode_user_record
 from engine.store import Claim, FeatureStore
 
 TRIES = 5  # of a record that the fold cannot take, before it is set aside
-BATCH = 512  # entries
 
 
 @dataclass(slots=True)
@@ -30,22 +28,24 @@ class Folder:
     partitions: int
     rules: FoldRules
     deliver: bool = True
-    watch: Watch | None = None
     _tries: dict[tuple[int, int], int] = field(default_factory=dict)
     _skip: dict[tuple[int, int], DeadLetter] = field(default_factory=dict)
+    _careful: dict[int, int] = field(default_factory=dict)  # partition -> up to which position
 
     def fold(self, claim: Claim, entries: Sequence[Entry]) -> Changes:
         """Fold and commit entries that follow the claim's offset; raises Fenced.
 
         A record on which the fold fails TRIES times is set aside and the others are folded. Where
-        folders died here TRIES times, one entry is taken at a time and each record is tried out
-        first, marked, so that the next to take over knows which one killed.
+        folders died here TRIES times, the entries are taken one at a time, and each record of the
+        first is tried out before, marked, so that the next to take over knows which one killed.
         """
         self._skip.clear()  # a commit that failed, of any partition, leaves nothing behind
         self._tries.clear()
         if claim.tries >= TRIES:
-            entries = entries[:1]
+            self._careful[claim.partition] = entries[-1].position
             self._try_out(claim, entries[0])
+        if entries[0].position <= self._careful.get(claim.partition, 0):
+            entries = entries[:1]
         while True:
             try:
                 return self._fold_once(claim, entries)
@@ -71,7 +71,7 @@ class Folder:
         hashes = [at.record.hash for at in located if at.record.hash is not None]
         loaded = self.store.load(claim, users, hashes)
         offset = entries[-1].position
-        changes = fold_records(claim.partition, offset, located, loaded, self.rules, self.watch)
+        changes = fold_records(claim.partition, offset, located, loaded, self.rules)
         if not self.deliver:
             changes.outbox = []
         changes.dead = list(self._skip.values())

@@ -335,13 +335,16 @@ class RedisStore:
 
     def commit(self, claim: Claim, changes: Changes) -> None:
         command, days = commit_command(claim, changes, self.settings)
+        self._drop_days(claim, (claim.days | set(changes.hashes)) - days)
         (reply,) = self._run(self._state, [command])
         if not reply:
             raise Fenced(f"partition {claim.partition} is no longer ours")
-        gone = (claim.days | set(changes.hashes)) - days
         claim.offset, claim.tries, claim.mark, claim.days = changes.offset, 0, -1, days
+
+    def _drop_days(self, claim: Claim, days: set[int]) -> None:
+        """Before the commit that forgets them: after a crash they are dropped again."""
         keys = keys_of(claim.partition, claim.generation)
-        for day in gone:
+        for day in days:
             shards = [("UNLINK", f"{keys.days}{day}:{shard:03d}") for shard in range(SHARDS)]
             self._run(self._state, shards)
 

@@ -187,6 +187,7 @@ def _device(state: UserState, r: DeviceRecord) -> None:
 
 
 def _user(state: UserState, r: UserRecord) -> None:
+    msgspec.msgpack.encode(r.attributes)  # what no state can hold fails here, not in the commit
     for name, value in r.attributes.items():
         if r.ts >= state.attributes.get(name, (0, None))[0]:
             state.attributes[name] = (r.ts, value)

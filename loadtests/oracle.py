@@ -6,6 +6,7 @@ shares no code with the engine; weights are read from the shipped actions.yaml.
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections import Counter, defaultdict
@@ -27,7 +28,7 @@ ERASED, ERASED_VISITOR, ERASED_ITEMS = "erased", "erased-visitor", ("private-0",
 Event = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class World:
     """Who there is and what they did; `aliases` are in three parts: before, amid, after."""
 
@@ -35,7 +36,7 @@ class World:
     events: list[Event]
     aliases: tuple[list[Event], list[Event], list[Event]]
 
-    @property
+    @functools.cached_property
     def people(self) -> dict[str, str]:
         """user id -> the id under which their events count, through all aliases."""
         leads = {a["previous_id"]: a["user_id"] for part in self.aliases for a in part}
@@ -69,7 +70,7 @@ def make_world(count: int, seed: int, now_ms: int) -> World:
 
 
 def events_after_erasure(asked_ms: int, now_ms: int, seed: int) -> list[Event]:
-    """What the erased person does next, on both of their ids."""
+    """What the erased person does next."""
     rng = random.Random(seed + 1)
     return [
         _event(f"after-{n}", ERASED, list(ERASED_ITEMS), rng.randint(asked_ms, now_ms), rng)

@@ -94,5 +94,9 @@ def build(parts: Parts, ingest: bool = True, looking: bool = True) -> AsgiApp:
         routes = routes + answering
         routes = routes + documentation([*taking, *answering], "Kairos", VERSION)
     return AsgiApp(
-        routes, parts.follower.keyring.authorize, on_start=[parts.start], on_stop=[parts.stop]
+        routes,
+        parts.follower.keyring.authorize,
+        on_start=[parts.start],
+        on_stop=[parts.stop],
+        observe=lambda route, status: parts.metrics.count("requests", route, str(status)),
     )

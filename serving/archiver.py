@@ -34,14 +34,13 @@ class Archiver:
         self._partitions = [ITEMS, *range(store.settings.partitions)]
         self._jobs = EraseJobs(store, archive)
         self._compacted = time.monotonic()
-        self._more = False  # the last step left something behind
         self._stop = threading.Event()
 
     def run(self) -> None:
         """Archive, trim, erase, compact; whatever fails is tried again."""
         while not self._stop.wait(self._pause()):
             try:
-                while self.step() and self._more:
+                while self.step() >= WRITE_ROWS:
                     continue
                 self._jobs.work(self.step)
                 if time.monotonic() - self._compacted > COMPACT_EVERY_S:
@@ -59,30 +58,24 @@ class Archiver:
         self._stop.set()
 
     def step(self) -> int:
-        """Archive once what is folded; returns how many records that was."""
+        """Archive once what is folded, about WRITE_ROWS at most; returns how many records."""
         after = self._archive.archived()
         rows: list[Row] = []
         upto: dict[int, int] = {}
         taken: dict[int, int] = {}
-        self._more = False
         progress = self._store.progress(self._partitions)
         for p in progress:
             start = after.get(p.partition, 0)
             if p.archived_position < start:  # killed between the table's commit and this
                 self._store.set_archived(p.partition, start, 0)
-            if p.offset <= start:
-                continue
-            if len(rows) >= WRITE_ROWS:
-                self._more = True
-                continue
-            entries = self._store.read_log(p.partition, start, READ_ENTRIES, p.offset)
-            self._more |= len(entries) == READ_ENTRIES
-            if not entries:
-                continue
-            found = rows_of(p.partition, entries)
-            upto[p.partition] = entries[-1].position
-            taken[p.partition] = len(found)
-            rows += self._keep(p.partition, found)
+            while p.offset > start and len(rows) < WRITE_ROWS:
+                entries = self._store.read_log(p.partition, start, READ_ENTRIES, p.offset)
+                if not entries:
+                    break
+                found = rows_of(p.partition, entries)
+                start = upto[p.partition] = entries[-1].position
+                taken[p.partition] = taken.get(p.partition, 0) + len(found)
+                rows += self._keep(p.partition, found)
         if upto:
             self._archive.append(rows, after, upto)
             for partition, position in upto.items():
@@ -117,7 +110,7 @@ class Archiver:
 
     def _finish(self) -> None:
         try:
-            while self.step() and self._more:
+            while self.step() >= WRITE_ROWS:
                 continue
         except KairosError as error:
             log.info("the rest is archived at the next start: %s", error)

@@ -26,6 +26,11 @@ def refuse_or_warn(store: RedisStore) -> list[str]:
                 "the log server has no append-only file (appendonly no): what was acknowledged "
                 "is lost when it restarts"
             )
+    if store.settings.wait_replicas and store.clustered()[1]:
+        raise SettingsError(
+            "wait_replicas: WAIT speaks for one connection, an append to a cluster uses several; "
+            "set min-replicas-to-write on the cluster's nodes instead"
+        )
     return list(dict.fromkeys(warnings))
 
 

@@ -52,8 +52,7 @@ class Embedded:
         if self.lock is None:
             return
         if self.process is not None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait(START_S)
+            _stop_child(self.process)
         else:
             _stop_found(self.folder)
         (self.folder / "server.json").unlink(missing_ok=True)
@@ -130,6 +129,16 @@ def _lock(folder: Path) -> IO[bytes] | None:
         lock.close()
         return None
     return lock
+
+
+def _stop_child(process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_S
+    while process.poll() is None:
+        if time.monotonic() > deadline:
+            raise StoreUnavailable(f"the embedded Valkey did not stop in {START_S:.0f} s")
+        process.send_signal(signal.SIGTERM)  # again: it refuses while it writes its first file
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(2)
 
 
 def _stop_found(folder: Path) -> None:

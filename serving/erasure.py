@@ -27,6 +27,7 @@ from engine.times import to_rfc3339
 log = logging.getLogger("kairos.erasure")
 
 ALIAS_HOPS = 8
+ASKER_MS = 10_000  # after it, whoever wrote a job down and appended nothing is dead
 
 
 class Job(msgspec.Struct, omit_defaults=True):
@@ -115,7 +116,9 @@ class EraseJobs:
         """Take every pending job as far as it goes now."""
         for job in self.pending():
             if not job.positions:
-                _append(self._store, job)  # its asker died in between
+                if time.time() * 1000 < job.at_ms + ASKER_MS:
+                    continue  # its asker is at it
+                _append(self._store, job)
             if self._behind(job):
                 archive_step()
             if not self._behind(job):

@@ -27,6 +27,7 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Observe = Callable[[str, int], None]  # route template, status
 Hook = Callable[[], Awaitable[object]]
 
 log = logging.getLogger("kairos.http")
@@ -469,12 +470,14 @@ class AsgiApp:
         on_stop: Sequence[Hook] = (),
         *,
         body_timeout_s: float = 10.0,
+        observe: Observe | None = None,
     ) -> None:
         self._routes = _Routes(routes)
         self._authorize = authorize
         self._on_start = on_start
         self._on_stop = on_stop
         self._body_timeout_s = body_timeout_s
+        self._observe = observe
         self._switching = asyncio.Lock()
         self._started = False
 
@@ -507,16 +510,22 @@ class AsgiApp:
                     log.exception("a stop hook failed")
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        template = "none"
         try:
-            response = await self._answer(scope, receive)
+            route, params, path = self._routes.match(scope)
+            template = route.template
+            response = await self._answer(route, params, path, scope, receive)
         except _Disconnected:
             return
         except Exception as error:
             response = as_problem(error)
+        if self._observe is not None:
+            self._observe(template, response.status)
         await _send(send, response, head_only=scope["method"] == "HEAD")
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Response:
-        route, params, path = self._routes.match(scope)
+    async def _answer(
+        self, route: Route, params: dict[str, str], path: str, scope: Scope, receive: Receive
+    ) -> Response:
         headers = _headers(scope)
         role = _role(route, headers, self._authorize)
         query = _query(scope.get("query_string", b""), route.query)

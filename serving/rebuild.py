@@ -25,6 +25,7 @@ from serving.folders import rules_of
 
 BATCH_ENTRIES = 64
 RENEW_S = 0.5
+FENCE_TRIES = 100
 
 
 class Rebuild:
@@ -45,7 +46,13 @@ class Rebuild:
     def run(self) -> int:
         """Rebuild items, then every partition; returns how many records were folded."""
         self._restore_names()
-        return sum(self.rebuild(p) for p in [ITEMS, *range(self._store.settings.partitions)])
+        partitions = [ITEMS, *range(self._store.settings.partitions)]
+        folded = sum(self.rebuild(partition) for partition in partitions)
+        # A folder that had an old generation at hand may have touched it once more.
+        time.sleep(self._store.settings.lease_ms / 1000)
+        for partition in partitions:
+            self._store.drop_generation(partition, self._store.generation(partition) - 1)
+        return folded
 
     def rebuild(self, partition: int) -> int:
         """Rebuild one partition and swap it in."""
@@ -57,7 +64,7 @@ class Rebuild:
         if claim is None:
             raise Fenced(f"partition {partition} is being rebuilt by another")
         folded = self._catch_up(claim, self._folded_upto(partition))
-        fenced = self._store.fence(self._name, partition, old)
+        fenced = self._fence(partition, old)
         if partition != ITEMS:
             delivering = Folder(self._store, self._folder.partitions, self._folder.rules)
             delivering.drain(fenced)
@@ -67,6 +74,15 @@ class Rebuild:
         self._store.release(claim)
         self._store.drop_generation(partition, old)
         return folded
+
+    def _fence(self, partition: int, generation: int) -> Claim:
+        """The lease, from a folder that may renew it at the same moment."""
+        for _ in range(FENCE_TRIES):
+            try:
+                return self._store.fence(self._name, partition, generation)
+            except Fenced:
+                continue
+        raise Fenced(f"the folder of partition {partition} does not let go of it")
 
     def _catch_up(self, claim: Claim, upto: int) -> int:
         folded = 0

@@ -8,9 +8,11 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 
@@ -51,8 +53,13 @@ def opened_store(
 def up(settings: Settings, say: Say) -> None:
     """Run everything until SIGINT or SIGTERM."""
     check_port(settings)
-    with opened_store(settings, say) as (opened, server):
-        prepare_environment(opened)
+    with (
+        opened_store(settings, say) as (opened, server),
+        # A socket's path may be 97 bytes long, and Ray puts 56 of its own into it: KAIROS_HOME is
+        # too deep. The folder is ours alone, since the socket itself is open to all.
+        tempfile.TemporaryDirectory(prefix="kairos-", dir="/tmp") as sockets,
+    ):
+        prepare_environment(opened, Path(sockets))
         store = RedisStore.connect(opened)
         check.check_fold_version(store)
         for remark in check.listening(store, opened.host):
@@ -121,8 +128,8 @@ def restart_if_dead(settings: Settings, server: embedded.Embedded) -> None:
         log.error("%s", error)
 
 
-def prepare_environment(settings: Settings) -> None:
-    """Ray's switches (see README, "What the defaults are and why"); set before it is imported."""
+def prepare_environment(settings: Settings, sockets: Path) -> None:
+    """Ray's switches, set before it is imported: with them a request costs 0.4 ms in place of 9."""
     folder = settings.home_path / "haproxy"
     folder.mkdir(parents=True, exist_ok=True)
     haproxy = settings.proxy == "haproxy"
@@ -133,7 +140,7 @@ def prepare_environment(settings: Settings) -> None:
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(sockets / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",

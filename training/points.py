@@ -43,7 +43,7 @@ def _time_ms(at: object, field: str) -> int:
     if isinstance(at, datetime):
         return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
     if not isinstance(at, str | int | float):
-        raise InvalidInput(field, f"expected a time, got {'nothing' if at is None else at!r}")
+        raise InvalidInput(field, f"expected a time, got {at if at is not None else 'nothing'}")
     try:
         return to_ms(float(at), field)
     except ValueError:

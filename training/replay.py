@@ -32,6 +32,7 @@ from engine.times import DAY_MS
 
 BATCH = 20_000  # entries
 ALIAS_HOPS = 8
+NOTHING = encode_state(UserState())  # what is known of a user before the first record
 
 
 class Point(NamedTuple):
@@ -143,7 +144,8 @@ class PartitionReplay:
         times = self.points[user_id]
         packed = encode_state(state)
         while times and (upto_ms is None or times[0] <= upto_ms):
-            self.answers[Point(user_id, times[0])] = packed
+            if packed != NOTHING:
+                self.answers[Point(user_id, times[0])] = packed
             self._answered_upto[user_id] = times.pop(0)
 
 

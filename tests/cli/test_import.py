@@ -84,7 +84,7 @@ def test_after_a_run_that_was_killed_in_the_middle(
 ) -> None:
     """Regression: its folder and archiver lived on, and its lock stood for a minute."""
     users = [f"u{n}" for n in range(40)]
-    size = 60_000
+    size = 40_000
     file = home.write("many.jsonl", [act(users[n % 40]) for n in range(size)])
     process = home.start("import", file)
 
@@ -105,7 +105,6 @@ def test_after_a_run_that_was_killed_in_the_middle(
     assert report["accepted"] + report["duplicates"] == size
     assert 0 < report["accepted"] < size
     assert home.totals() == dict.fromkeys(users, size // 40)
-    assert home.imported(file)["accepted"] == 0
 
 
 # Beside a service

@@ -114,6 +114,9 @@ class Bench:
         """As new."""
         raise NotImplementedError
 
+    def know_items(self, count: int) -> None:
+        """Give so many items their numbers, where the store keeps them."""
+
     # -- the same for every store
 
     def state(self, user: str) -> UserState:
@@ -195,6 +198,9 @@ class RedisBench(Bench):
 
     def dead(self, partition: int) -> int:
         return len(self.store.dead(partition))
+
+    def know_items(self, count: int) -> None:
+        self.store.intern("item", [f"i{n}" for n in range(count)], NOW)
 
     def day_buckets(self, partition: int) -> set[int]:
         prefix = keys_of(partition, self.store.generation(partition)).days

@@ -9,7 +9,24 @@ import pytest
 from engine.actions import load_actions
 from engine.errors import InvalidInput, SettingsError
 
-SHIPPED = ["view", "click", "like", "save", "add_to_cart", "purchase", "share", "complete", "cook", "dismiss", "rate", "open", "search", "unlike", "unsave", "remove_from_cart"]
+SHIPPED = [
+    "view",
+    "click",
+    "like",
+    "save",
+    "add_to_cart",
+    "purchase",
+    "share",
+    "complete",
+    "cook",
+    "dismiss",
+    "rate",
+    "open",
+    "search",
+    "unlike",
+    "unsave",
+    "remove_from_cart",
+]
 
 
 def test_the_shipped_actions() -> None:

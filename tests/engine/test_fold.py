@@ -341,20 +341,3 @@ def test_item_counters_count_acts_and_impressions(bench: Any, make: Any) -> None
     partition = partition_of("u", PARTITIONS)
     assert bench.store.counters(partition) == {(1, 2): 2, (1, -1): 2, (2, -1): 1}
     assert (change.folded, change.duplicates, change.forgotten) == (4, 0, 0)
-
-
-def test_the_watch_sees_each_state_just_before_its_record(memory: Any, make: Any) -> None:
-    seen: list[tuple[int, int, int]] = []
-    folder = Folder(memory.store, PARTITIONS, FoldRules())
-    folder.watch = lambda at, state: seen.append(
-        (at.position, at.place, sum(counter.total for counter in state.actions.values()))
-    )
-    for _ in range(2):
-        memory.append(make.act("u"), make.act("u"))
-    partition = partition_of("u", PARTITIONS)
-    claim = memory.store.claim("one", partition)
-    entries = memory.store.read([claim], 10)[partition]
-    folder.fold(claim, entries)
-
-    first, second = (entry.position for entry in entries)
-    assert seen == [(first, 0, 0), (first, 1, 1), (second, 0, 2), (second, 1, 3)]

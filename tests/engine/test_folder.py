@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ Hits = list[str]
 
 
 @pytest.fixture
-def raising(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hits]:
+def raising(monkeypatch: pytest.MonkeyPatch) -> Hits:
     """Interactions on item 666 cannot be folded; the list has an entry for each attempt."""
     hits: Hits = []
     honest = engine.state._STEPS[InteractionRecord]
@@ -34,11 +34,11 @@ def raising(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hits]:
             raise ZeroDivisionError("poison")
 
     monkeypatch.setitem(engine.state._STEPS, InteractionRecord, step)
-    yield hits
+    return hits
 
 
 @pytest.fixture
-def killing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hits]:
+def killing(monkeypatch: pytest.MonkeyPatch) -> Hits:
     """Interactions on item 666 end the process that folds them."""
     hits: Hits = []
     honest = engine.state._STEPS[InteractionRecord]
@@ -50,7 +50,7 @@ def killing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hits]:
         honest(state, record)
 
     monkeypatch.setitem(engine.state._STEPS, InteractionRecord, step)
-    yield hits
+    return hits
 
 
 def folder_of(bench: Any) -> Folder:
@@ -115,7 +115,9 @@ def test_bytes_that_are_no_record_are_set_aside(bench: Any, make: Any, raw: byte
 
 def test_a_number_that_no_state_can_hold_is_set_aside(bench: Any, make: Any) -> None:
     # It once failed only when the state was encoded, in the commit: the partition stood still.
-    bench.append(make.act(USER), make.user(USER, city="Köln", huge=[{"er": 10**30}]), make.act(USER))
+    bench.append(
+        make.act(USER), make.user(USER, city="Köln", huge=[{"er": 10**30}]), make.act(USER)
+    )
 
     (change,) = bench.fold_all()
 
@@ -160,18 +162,18 @@ def test_a_commit_that_was_fenced_leaves_no_letter_behind(
 
 
 def test_a_record_that_kills_is_found_and_set_aside(bench: Any, make: Any, killing: Hits) -> None:
-    for n in range(3):
+    for n in range(9):
         bench.append(make.act(USER, n))
     bench.append(make.act(USER, 10), make.act(USER, 666), make.act(USER, 11), make.act(USER, 12))
     for n in range(20, 23):
         bench.append(make.act(USER, n))
 
-    died = live_and_die(bench, 30, lambda: bench.totals(USER) == {0: 9})
+    died = live_and_die(bench, 30, lambda: bench.totals(USER) == {0: 15})
 
-    assert died == 2 * TRIES
+    assert died <= 4 * TRIES  # however many entries stand before it
     assert len(set(killing)) == 1
     assert bench.dead(PARTITION) == 1
-    expected = [0, 1, 2, 10, 11, 12, 20, 21, 22]
+    expected = [*range(9), 10, 11, 12, 20, 21, 22]
     assert bench.store.counters(PARTITION) == {(item, 0): 1 for item in expected}
 
 

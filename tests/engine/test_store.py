@@ -208,6 +208,7 @@ def test_a_large_commit_is_one_commit(bench: Any, claim_of: ClaimOf) -> None:
     claim = claim_of()
     states = {f"user {n}": some_state() for n in range(3000)}
     counters = {(n, 0): 1 for n in range(5000)}
+    bench.know_items(5000)
     bench.store.commit(
         claim, Changes(1, states=states, counters=counters, hashes={TODAY: list(range(4000))})
     )
