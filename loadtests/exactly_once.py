@@ -45,6 +45,7 @@ from loadtests.oracle import (
     events_after_erasure,
     item_events,
     make_world,
+    probe_events,
     tally,
 )
 from loadtests.service import ROOT, Service
@@ -161,17 +162,20 @@ class Run:
         if self.service.signal(part, signal.SIGKILL):
             self.killed[part] += 1
 
-    async def zombie(self) -> None:
+    async def zombie(self, sending: Sending) -> None:
         """Freeze the folders until another folds in their place, then let them wake."""
         await self.until(lambda: bool(self.service.pids("folder")), "a folder", RECOVER_S)
         frozen = self.service.signal("folder", signal.SIGSTOP)
         started = time.monotonic()
         try:
-            folded = await self.metric("kairos_events_folded_total")
-            while await self.metric("kairos_events_folded_total") <= folded:
-                if time.monotonic() - started > RECOVER_S:
-                    raise Broken("nobody folds in place of the folder that was stopped")
-                await asyncio.sleep(0.1)
+            probes = probe_events(len(self.zombies_s), _now_ms())
+            await self.post(probes, sending)
+            self.extra += probes
+            for event in probes:
+                while await self.get(f"/v1/users/{event['user_id']}") is None:
+                    if time.monotonic() - started > RECOVER_S:
+                        raise Broken("nobody folds in place of the folder that was stopped")
+                    await asyncio.sleep(0.1)
         finally:
             for pid in frozen:
                 with suppress(ProcessLookupError):
@@ -185,8 +189,9 @@ class Run:
         asked = datetime.fromisoformat(receipt["asked_at"].replace("Z", "+00:00"))
         self.erased_ms = round(asked.timestamp() * 1000)
         await asyncio.sleep(0.1)
-        self.extra = events_after_erasure(self.erased_ms + 1, _now_ms(), seed)
-        for event in self.extra * COPIES:
+        events = events_after_erasure(self.erased_ms + 1, _now_ms(), seed)
+        self.extra += events
+        for event in events * COPIES:
             place = self.rng.randrange(sending.taken, len(sending.batches))
             sending.batches[place].append(event)
 
@@ -208,7 +213,7 @@ class Run:
             deeds += [(f"kill {part}", lambda part=part: self.kill(part))] * times  # type: ignore[misc]
         for part in ("decide", "archiver"):
             deeds += [(f"kill {part}", lambda part=part: self.kill(part))] * few  # type: ignore[misc]
-        deeds += [("zombie", self.zombie)] * zombies
+        deeds += [("zombie", lambda: self.zombie(sending))] * zombies
         self.rng.shuffle(deeds)
         deeds.insert(len(deeds) // 2, ("erase", lambda: self.erase(sending, seed)))
         share = len(sending.batches) / (len(deeds) + 1)
@@ -377,7 +382,7 @@ async def run(service: Service, args: argparse.Namespace) -> dict[str, Any]:
         raise Broken(f"{totals['events_dead']} records were set aside")
     return {
         "events": len(wanted),
-        "copies_sent": sum(map(len, sending.batches)) + COPIES * (len(before) + len(after)),
+        "copies_sent": sum(map(len, sending.batches)) + COPIES * len([*before, *after]),
         "events_acknowledged": len(sending.ids),
         "acknowledged_lost": 0,
         "killed": dict(test.killed),

@@ -78,6 +78,13 @@ def events_after_erasure(asked_ms: int, now_ms: int, seed: int) -> list[Event]:
     ]
 
 
+def probe_events(number: int, now_ms: int) -> list[Event]:
+    """One act each of people never seen before, so many that every partition has some."""
+    rng = random.Random(number)
+    people = [f"probe-{number}-{n}" for n in range(64)]
+    return [_event(f"{user}-event", user, ["item-0"], now_ms, rng) for user in people]
+
+
 def item_events(world: World) -> list[Event]:
     """The catalogue, to be sent before all else."""
     return [
@@ -145,7 +152,8 @@ def tally(
     people: dict[str, Person] = defaultdict(Person)
     items: dict[str, Counter[str]] = defaultdict(Counter)
     for event in {event["event_id"]: event for event in events}.values():
-        person = people[ends[event["user_id"]]]
+        user: str = event["user_id"]
+        person = people[ends.get(user, user)]
         if event["type"] == "impression":
             shown = event["shown"][0]["item_ids"]
             person.impressions += len(shown)

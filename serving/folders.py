@@ -98,6 +98,7 @@ class FolderLoop:
 
     def _renew(self) -> None:
         self._renewed = time.monotonic()
+        taken = []
         for partition in self._all:
             held = self._claims.get(partition)
             if held is None and not self._may_take(partition):
@@ -111,10 +112,12 @@ class FolderLoop:
                 self._claims.pop(partition, None)
                 continue
             if held is None or held.epoch != claim.epoch or held.generation != claim.generation:
-                log.info("%s folds partition %s", self.name, partition)
+                taken.append(partition)
                 self._claims[partition] = claim
                 if partition != ITEMS:
                     self._folder.drain(claim)
+        if taken:
+            log.info("%s folds partitions %s", self.name, ", ".join(map(str, taken)))
 
     def _may_take(self, partition: int) -> bool:
         """Others' partitions only after their lease has been over for a lease."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from ray import serve
@@ -10,6 +11,7 @@ from ray.serve.schema import LoggingConfig
 
 from engine.settings import Settings
 from serving.app import Parts, build
+from serving.connecting import connected
 
 # Ray's own defaults are queues without limit.
 ONGOING, QUEUED = 200, 400
@@ -36,6 +38,7 @@ def stop() -> None:
 
 def _deployment(settings: Settings, name: str, logging_config: LoggingConfig) -> Any:
     def application() -> Any:  # built in the replica: connections can't travel
+        connected(settings, threading.Event())
         return build(Parts(settings), ingest=name == "ingest", looking=name == "decide")
 
     deployment: Any = serve.deployment(  # its stubs know only the decorator

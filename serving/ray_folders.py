@@ -14,50 +14,64 @@ from engine.archive import Archive
 from engine.redis_store import RedisStore
 from engine.settings import Settings
 from serving.archiver import Archiver
+from serving.connecting import connected
 from serving.folders import FolderLoop
 
 log = logging.getLogger("kairos.workers")
 
 STOP_S = 30.0
 SPARE_EVERY_S = 15.0
+SPARES = 3
 
 
-class FolderWorker:
-    """A folder's loop in a thread of its own process."""
+class _Worker:
+    """A loop in a thread of its own process; it begins once the store answers."""
 
     def __init__(self, settings: Settings, index: int) -> None:
-        self._loop = FolderLoop(RedisStore.connect(settings), index)
-        self._thread = threading.Thread(target=self._loop.run, name="folder", daemon=True)
+        self._settings = settings
+        self._index = index
+        self._loop: FolderLoop | Archiver | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
         self._thread.start()
+
+    def _run(self) -> None:
+        store = connected(self._settings, self._stopped)
+        if store is None:
+            return
+        self._loop = self._make(store)
+        if not self._stopped.is_set():
+            self._loop.run()
+
+    def _make(self, store: RedisStore) -> FolderLoop | Archiver:
+        raise NotImplementedError
 
     def pid(self) -> int:
         return os.getpid()
+
+    def stop(self) -> None:
+        """Do what is left to do, then end."""
+        self._stopped.set()
+        if self._loop is not None:
+            self._loop.stop()
+        self._thread.join(STOP_S)
+
+
+class FolderWorker(_Worker):
+    """Folds; at its end it gives the leases up."""
+
+    def _make(self, store: RedisStore) -> FolderLoop:
+        return FolderLoop(store, self._index)
 
     def at_work(self) -> bool:
-        return self._loop.at_work()
-
-    def stop(self) -> None:
-        """Fold what is there, give the leases up."""
-        self._loop.stop()
-        self._thread.join(STOP_S)
+        return isinstance(self._loop, FolderLoop) and self._loop.at_work()
 
 
-class ArchiverWorker:
-    """The archiver's loop in a thread of its own process."""
+class ArchiverWorker(_Worker):
+    """Archives what is folded."""
 
-    def __init__(self, settings: Settings) -> None:
-        archive = Archive(settings.archive_path)
-        self._loop = Archiver(RedisStore.connect(settings), archive)
-        self._thread = threading.Thread(target=self._loop.run, name="archiver", daemon=True)
-        self._thread.start()
-
-    def pid(self) -> int:
-        return os.getpid()
-
-    def stop(self) -> None:
-        """Archive what is folded."""
-        self._loop.stop()
-        self._thread.join(STOP_S)
+    def _make(self, store: RedisStore) -> Archiver:
+        return Archiver(store, Archive(self._settings.archive_path))
 
 
 class Workers:
@@ -70,7 +84,7 @@ class Workers:
         self._folders = [self._folder() for _ in range(settings.folders)]
         self._spare_at = -SPARE_EVERY_S
         self._asked: list[Any] = []
-        self._archiver: Any = _actor(ArchiverWorker, "archiver").remote(settings)
+        self._archiver: Any = _actor(ArchiverWorker, "archiver").remote(settings, 0)
         ray.get([worker.pid.remote() for worker in [*self._folders, self._archiver]])
 
     def look(self) -> None:
@@ -99,6 +113,8 @@ class Workers:
     def _start_spare(self) -> None:
         # A process takes seconds to start: the lease says nothing about the last spare until then.
         if time.monotonic() - self._spare_at < SPARE_EVERY_S:
+            return
+        if len(self._folders) >= self._settings.folders + SPARES:
             return
         log.warning("a folder is silent: one more is started")
         self._spare_at = time.monotonic()
