@@ -238,8 +238,8 @@ def _idle(state: UserState, record: UserLogRecord, rules: FoldRules) -> bool:
     return bool(
         rules.idle_ms
         and not record.imported
-        and state.arrived_ms
-        and record.arrived - state.arrived_ms >= rules.idle_ms
+        and state.arrived_s
+        and record.arrived - state.arrived_s * 1000 >= rules.idle_ms
     )
 
 

@@ -106,8 +106,8 @@ def profile(user_id: str, state: UserState, catalog: Catalog, at_ms: int) -> Use
         ],
         seen_items=len(seen_items(state)),
         aliases=state.aliases,
-        first_seen=to_rfc3339(state.first_ms) if state.first_ms else None,
-        last_seen=to_rfc3339(state.last_ms) if state.last_ms else None,
+        first_seen=to_rfc3339(state.first_s * 1000) if state.first_s else None,
+        last_seen=to_rfc3339(state.last_s * 1000) if state.last_s else None,
     )
 
 

@@ -106,7 +106,7 @@ def _expiry_ms(state: UserState, settings: Settings) -> int:
     """When an idle user's key may go; the fold itself forgets a day earlier. 0: never."""
     if not settings.idle_days or state.alias_to is not None or state.erased_ms:
         return 0
-    return state.arrived_ms + (settings.idle_days + 1) * DAY_MS
+    return state.arrived_s * 1000 + (settings.idle_days + 1) * DAY_MS
 
 
 def entries_of(reply: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> list[Entry]:

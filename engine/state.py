@@ -77,7 +77,7 @@ class UserState(msgspec.Struct, array_like=True):
     """All that is known of a user. Encoded as it stands (MessagePack arrays)."""
 
     version: int = FOLD_VERSION
-    landmark: int = 0  # t0, unix ms; 0: no counter yet
+    steps: int = 0  # t0 in LANDMARK_STEP_MS since 1970; 0: no counter yet
     actions: dict[int, Counter] = {}  # by action term
     categories: dict[int, Counter] = {}  # by category term; decayed values are weighted
     recent: bytes = b""  # the last RECENT touches in log order, TOUCH each
@@ -88,16 +88,21 @@ class UserState(msgspec.Struct, array_like=True):
     push: PushHistory | None = None
     devices: dict[str, tuple[int, Device]] = {}
     attributes: dict[str, tuple[int, Any]] = {}  # value None: removed at that time
-    first_ms: int = 0  # of the earliest interaction
-    last_ms: int = 0  # of the latest interaction
-    arrived_ms: int = 0  # of the latest record folded
+    first_s: int = 0  # of the earliest interaction, unix s
+    last_s: int = 0  # of the latest interaction
+    arrived_s: int = 0  # of the latest record folded
     alias_to: str | None = None
     aliases: list[str] = []  # ids that were joined into this one
     erased_ms: int = 0  # everything dated before is dropped
 
     def blank(self) -> bool:
         """Whether nothing is known but, perhaps, an erasure or an alias."""
-        return self.arrived_ms == 0
+        return self.arrived_s == 0
+
+    @property
+    def landmark(self) -> int:
+        """t0, unix ms."""
+        return self.steps * LANDMARK_STEP_MS
 
 
 encode_state = msgspec.msgpack.Encoder().encode
@@ -106,8 +111,7 @@ decode_state = msgspec.msgpack.Decoder(UserState).decode
 
 def fold(state: UserState, record: UserLogRecord) -> None:
     """Apply one record to its owner's state, in place."""
-    if record.arrived > state.arrived_ms:
-        state.arrived_ms = record.arrived
+    state.arrived_s = max(state.arrived_s, record.arrived // 1000)
     step = _STEPS.get(type(record))
     if step is not None:
         step(state, record)
@@ -136,8 +140,9 @@ def attribute(state: UserState, name: str) -> Any:
 
 
 def _interaction(state: UserState, r: InteractionRecord) -> None:
-    state.last_ms = max(state.last_ms, r.ts)
-    state.first_ms = min(state.first_ms or r.ts, r.ts)
+    at_s = r.ts // 1000
+    state.last_s = max(state.last_s, at_s)
+    state.first_s = min(state.first_s or at_s, at_s)
     day, month = _lift(state, r.ts)
     counter = _counter(state.actions, r.term)
     counter.total += 1
@@ -149,9 +154,9 @@ def _interaction(state: UserState, r: InteractionRecord) -> None:
         counter.day += r.weight * day
         counter.month += r.weight * month
     if r.item is not None:
-        _touch(state, r.item, r.term, r.ts // 1000)
+        _touch(state, r.item, r.term, at_s)
         if r.decision_id is not None:
-            _imply_seen(state, r.decision_id, r.item, r.ts // 1000)
+            _imply_seen(state, r.decision_id, r.item, at_s)
     if r.device is not None:
         _keep_device(state, r.ts, r.device)
 
@@ -227,10 +232,10 @@ _STEPS: dict[type, Any] = {
 
 def join(state: UserState, other: UserState) -> None:
     """Add another state of the same person to `state`, in place."""
-    if state.landmark and other.landmark:
-        _move_landmark(state, max(state.landmark, other.landmark))
-        _move_landmark(other, state.landmark)
-    state.landmark = state.landmark or other.landmark
+    if state.steps and other.steps:
+        _move_landmark(state, max(state.steps, other.steps))
+        _move_landmark(other, state.steps)
+    state.steps = state.steps or other.steps
     for mine, theirs in ((state.actions, other.actions), (state.categories, other.categories)):
         for term, counter in theirs.items():
             sum_ = _counter(mine, term)
@@ -248,9 +253,9 @@ def join(state: UserState, other: UserState) -> None:
     for name, (ts, value) in other.attributes.items():
         if name not in state.attributes or ts > state.attributes[name][0]:
             state.attributes[name] = (ts, value)
-    if other.first_ms and (other.first_ms < state.first_ms or not state.first_ms):
-        state.first_ms = other.first_ms
-    state.last_ms = max(state.last_ms, other.last_ms)
+    if other.first_s and (other.first_s < state.first_s or not state.first_s):
+        state.first_s = other.first_s
+    state.last_s = max(state.last_s, other.last_s)
     state.aliases = list(dict.fromkeys([*state.aliases, *other.aliases]))
 
 
@@ -281,21 +286,21 @@ def _join_push(state: UserState, other: UserState) -> None:
 
 def _lift(state: UserState, ts: int) -> tuple[float, float]:
     """2^((ts − t0)/half-life) for both half-lives; moves the landmark when ts is far past it."""
-    if not state.landmark:
-        state.landmark = max(ts - ts % LANDMARK_STEP_MS, LANDMARK_STEP_MS)
+    if not state.steps:
+        state.steps = max(ts // LANDMARK_STEP_MS, 1)
     elif ts - state.landmark > LANDMARK_REACH_MS:
-        _move_landmark(state, ts - ts % LANDMARK_STEP_MS)
+        _move_landmark(state, ts // LANDMARK_STEP_MS)
     age = ts - state.landmark
     return math.exp2(age / DAY_HALF_LIFE_MS), math.exp2(age / MONTH_HALF_LIFE_MS)
 
 
-def _move_landmark(state: UserState, landmark: int) -> None:
-    days = (landmark - state.landmark) // DAY_MS
+def _move_landmark(state: UserState, steps: int) -> None:
+    days = (steps - state.steps) * LANDMARK_STEP_MS // DAY_MS
     for counters in (state.actions, state.categories):
         for counter in counters.values():
             counter.day = math.ldexp(counter.day, -days)
             counter.month = math.ldexp(counter.month, -(days // 30))
-    state.landmark = landmark
+    state.steps = steps
 
 
 def _counter(counters: dict[int, Counter], term: int) -> Counter:

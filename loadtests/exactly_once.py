@@ -270,8 +270,7 @@ class Run:
             found, error, at_ms = differences(user, person, said, (before, _now_ms()))
             wrong += found
             worst = max(worst, error)
-            if person.counters:
-                answers[user] = (at_ms, said)
+            answers[user] = (at_ms, said)
         for previous, end in ends.items():
             said = await self.get(f"/v1/users/{previous}") if previous != end else None
             if previous == ERASED_VISITOR:

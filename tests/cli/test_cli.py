@@ -233,7 +233,7 @@ def test_the_demo_runs_to_its_end(home: Any) -> None:
     out, _ = home.run("demo", "--once", "--users", "40", "--days", "3", "--port", home.port)
     assert "sample log: 40 people, 300 recipes, 3 days" in out
     assert "0 rejected" in out
-    assert f"Kairos is ready at {home.url}" in out
+    assert f"{home.url}/v1/users/you" in out
     assert "cooks it" in out
     assert "{'view': 1, 'save': 1, 'cook': 1}, phone: still, home, face_up" in out
     with socket.socket() as probe:

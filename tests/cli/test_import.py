@@ -74,7 +74,7 @@ def test_plain_and_gzip_files_of_any_past_time_count_once_each(home: Any) -> Non
     assert "0 accepted, 2 duplicates, 0 rejected" in out
     with home.store() as store:
         state = store.user("a", partition_of("a", 16))
-    assert state.first_ms == state.last_ms == IN_1995 * 1000
+    assert state.first_s == state.last_s == IN_1995
     assert state.categories[0].total == 2
 
 

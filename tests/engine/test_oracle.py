@@ -370,7 +370,8 @@ class Life:
         assert state.attributes == person.attributes
         assert set(state.aliases) == person.joined
         times = [act[2] for act in person.acts]
-        assert (state.first_ms, state.last_ms) == (min(times, default=0), max(times, default=0))
+        seconds = [at // 1000 for at in times]
+        assert (state.first_s, state.last_s) == (min(seconds, default=0), max(seconds, default=0))
 
     @staticmethod
     def _same(state: UserState, counter: Any, acts: list[Any], at: int, weighted: bool) -> None:

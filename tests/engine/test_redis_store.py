@@ -31,7 +31,7 @@ def claimed(bench: Any, name: str = "one", partition: int = 0, generation: Any =
 
 
 def state(**told: Any) -> UserState:
-    return UserState(arrived_ms=NOW, **told)
+    return UserState(arrived_s=NOW // 1000, **told)
 
 
 # -- generations
@@ -86,9 +86,9 @@ def test_idle_users_expire_a_day_after_the_fold_forgets_them(
     store = RedisStore.connect(settings)
     now = 4_000_000_000_000
     states = {
-        "idle": UserState(arrived_ms=now),
-        "aliased": UserState(arrived_ms=now, alias_to="idle"),
-        "erased": UserState(arrived_ms=now, erased_ms=now),
+        "idle": UserState(arrived_s=now // 1000),
+        "aliased": UserState(arrived_s=now // 1000, alias_to="idle"),
+        "erased": UserState(arrived_s=now // 1000, erased_ms=now),
     }
     claim = store.claim("one", 0)
     store.commit(claim, Changes(1, states=states))

@@ -179,7 +179,7 @@ def test_first_and_last_interaction(make: Any) -> None:
     state = folded([make.act("u", ts=ts) for ts in (NOW - 5, NOW - 9, NOW - 7)])
     fold(state, make.push("u", "sent", ts=NOW))
 
-    assert (state.first_ms, state.last_ms) == (NOW - 9, NOW - 5)
+    assert (state.first_s, state.last_s) == ((NOW - 9) // 1000, (NOW - 5) // 1000)
 
 
 # -- recent and seen items
@@ -442,7 +442,7 @@ def test_a_join_counts_what_both_counted(make: Any) -> None:
         + (other.push.opens.get(hour, 0) if other.push else 0)
         for hour in range(168)
     }
-    first, last = min(state.first_ms, other.first_ms), max(state.last_ms, other.last_ms)
+    first, last = min(state.first_s, other.first_s), max(state.last_s, other.last_s)
     impressions = state.impressions + other.impressions
 
     join(state, decode_state(encode_state(other)))
@@ -451,7 +451,7 @@ def test_a_join_counts_what_both_counted(make: Any) -> None:
     check_against_textbook(state, acts, NOW)
     assert state.push is not None
     assert state.push.opens == {hour: total for hour, total in opens.items() if total}
-    assert (state.first_ms, state.last_ms) == (first, last)
+    assert (state.first_s, state.last_s) == (first, last)
     assert state.impressions == impressions
     assert {name: attribute(state, name) for name in state.attributes} == {
         "who": "b",
@@ -479,7 +479,7 @@ def test_a_join_with_nothing_changes_nothing(make: Any) -> None:
 
     blank = UserState()
     join(blank, decode_state(before))
-    blank.arrived_ms = state.arrived_ms
+    blank.arrived_s = state.arrived_s
     assert encode_state(blank) == before
 
 

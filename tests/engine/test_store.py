@@ -23,7 +23,7 @@ ClaimOf = Callable[..., Claim]
 
 
 def some_state(arrived_ms: int = NOW) -> UserState:
-    state = UserState(arrived_ms=arrived_ms, attributes={"name": (arrived_ms, "ünïcode ✓")})
+    state = UserState(arrived_s=arrived_ms // 1000, attributes={"name": (arrived_ms, "ünïcode ✓")})
     return state
 
 
@@ -186,7 +186,7 @@ def test_a_commit_from_another_offset_writes_nothing(
 def test_a_state_that_cannot_be_encoded_writes_nothing(bench: Any, claim_of: ClaimOf) -> None:
     claim = claim_of()
     changes = changes_to(5)
-    changes.states["v"] = UserState(arrived_ms=1, attributes={"huge": (1, 10**30)})
+    changes.states["v"] = UserState(arrived_s=1, attributes={"huge": (1, 10**30)})
 
     with pytest.raises(OverflowError):
         bench.store.commit(claim, changes)

@@ -320,9 +320,9 @@ def _kairos(folder: Path, *arguments: object) -> Any:
 # Files of points
 
 WRITTEN = {
-    "points.csv": "user_id,time\n007,1770000000\nb,1770000000000\nc,2026-02-02T02:40:00Z\n",
-    "points.jsonl": '{"user_id": "007", "ts": 1770000000.0}\n{"user_id": "b", "ts": 1.77e12}\n'
-    '{"user_id": "c", "ts": 1770000000}\n',
+    "points.csv": "user_id,time\n007,1770000000\n8,1770000000000\n9,2026-02-02T02:40:00Z\n",
+    "points.jsonl": '{"user_id": "007", "ts": 1770000000.0}\n{"user_id": "8", "ts": 1.77e12}\n'
+    '{"user_id": "9", "ts": 1770000000}\n',
 }
 
 
@@ -331,7 +331,7 @@ def test_points_from_text(tmp_path: Path, name: str) -> None:
     """Regression: a CSV file made 007 a 7."""
     file = tmp_path / name
     file.write_text(WRITTEN[name])
-    assert read_points(file) == [Point(user, NOW) for user in ("007", "b", "c")]
+    assert read_points(file) == [Point(user, NOW) for user in ("007", "8", "9")]
 
 
 def test_points_from_parquet(tmp_path: Path) -> None:
