@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,27 +124,30 @@ def memory(
     """Bytes of the store per user, in two shapes, deduplication included."""
     figures: Figures = {"users": users}
     with store_of("no") as store:
-        figures["metarank_shape"] = measure_memory(store, users, metarank_shape(users))
+        half = users // 2
+        shapes = metarank_shape(0, half), metarank_shape(half, users)
+        figures["metarank_shape"] = measure_memory(store, shapes, users)
     with store_of("no") as store:
-        figures["fifty_events"] = measure_memory(store, users, uuid_interactions(users, 50, 90))
+        halves = [uuid_interactions(half, 50, 90, seed) for seed in (1, 2)]
+        figures["fifty_events"] = measure_memory(store, halves, users)
     report("memory", figures, as_json, out)
 
 
-def uuid_interactions(users: int, each: int, days: int = 30) -> Iterator[Event]:
+def uuid_interactions(users: int, each: int, days: int = 30, seed: int = 1) -> Iterator[Event]:
     """Interactions with UUID ids, on 20,000 items, each of 2 categories out of CATEGORIES."""
     from training.sample_log import uuid_events
 
     end = datetime.now(UTC)
-    for event in uuid_events(users, each, 20_000, 1, days, end):
+    for event in uuid_events(users, each, 20_000, seed, days, end):
         yield msgspec.convert(event, Interaction)
 
 
-def metarank_shape(users: int) -> Iterator[tuple[str, int, str, int]]:
+def metarank_shape(first: int, last: int) -> Iterator[tuple[str, int, str, int]]:
     """Per user 2 rankings of 20 items and 4 clicks over 30 days: (user, ts, kind, item)."""
     now = int(time.time() * 1000)
     for session in range(2):
-        for n in range(users):
-            ts = now - 30 * DAY_MS + (session * 15 + n * 15 // users) * DAY_MS
+        for n in range(first, last):
+            ts = now - 30 * DAY_MS + (session * 15 + n % 15) * DAY_MS
             user = f"user-{n}"
             yield user, ts, "ranking", n * 7919 + session * 104_729
             for click in range(2):
@@ -234,25 +237,41 @@ def bench_catalog(store: RedisStore | None) -> Catalog:
     return catalog
 
 
-def measure_memory(store: RedisStore, users: int, events: Iterator[Any]) -> Figures:
-    """Fill, fold, trim the log, and read the server's own used_memory."""
-    before = store.server_info()[0]["used_memory"]
+def measure_memory(store: RedisStore, halves: Sequence[Iterator[Any]], users: int) -> Figures:
+    """Fill with one half of the users, then the other, reading the server's own used_memory.
+
+    The second half's growth is the price of a user; what remains of the first is the fixed part
+    (dedupe buckets, counters of the items), which a million users pay once.
+    """
+    empty = store.server_info()[0]["used_memory"]
     bench = Bench(store)
-    records = bench.append(events)
-    bench.fold()
+    records = 0
+    used = []
+    for half in halves:
+        records += bench.append(half)
+        bench.fold()
+        used.append(settled_bytes(store) - empty)
+    partitions = range(store.settings.partitions)
+    per_user = (used[1] - used[0]) / (users / 2)
+    fixed = used[1] - per_user * users
+    return {
+        "records": records,
+        "used_mib": round(used[1] / 2**20, 1),
+        "bytes_per_user": round(per_user),
+        "fixed_mib": round(fixed / 2**20, 1),
+        "gib_per_million_users": round((fixed + per_user * 1e6) / 2**30, 3),
+        "gib_per_million_users_fixed_part_scaled_too": round(used[1] / users * 1e6 / 2**30, 3),
+        "dedupe_hashes_per_user": round(sum(map(store.known_hashes, partitions)) / users, 2),
+    }
+
+
+def settled_bytes(store: RedisStore) -> int:
+    """used_memory once the log is trimmed behind the fold, as the archiver does."""
     time.sleep(2 * CHANGES_MS / 1000)
-    hashes = 0
     for progress in store.progress(range(store.settings.partitions)):
         store.trim(progress.partition, progress.offset)
         store.trim_changes(progress.partition)
-        hashes += store.known_hashes(progress.partition)
-    used = store.server_info()[0]["used_memory"] - before
-    return {
-        "records": records,
-        "bytes_per_user": round(used / users),
-        "gib_per_million_users": round(used / users * 1e6 / 2**30, 3),
-        "dedupe_hashes_per_user": round(hashes / users, 2),
-    }
+    return int(store.server_info()[0]["used_memory"])
 
 
 def fill_archive(
