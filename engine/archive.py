@@ -200,8 +200,9 @@ class Archive:
             return 0
         return int(self._scan().select(pl.len()).collect().item())
 
-    def erase(self, user_ids: Sequence[str], before_ms: int) -> int:
-        """Delete these users' records dated before, from the files too; returns how many."""
+    def erase(self, user_ids: Sequence[str], before_ms: int, upto: Mapping[int, int]) -> int:
+        """Delete these users' records dated before, or standing up to a position of their
+        partition (what was dated ahead), from the files too; returns how many."""
         table = self._table()
         if table is None or not user_ids:
             return 0
@@ -209,8 +210,12 @@ class Archive:
         escaped = [msgspec.json.encode(user_id).decode()[1:-1] for user_id in user_ids]
         texts = dict.fromkeys([*user_ids, *escaped])
         unreadable = " OR ".join(f"strpos(record, {_quoted(text)}) > 0" for text in texts)
+        ahead = "".join(
+            f" OR (partition = {partition} AND position <= {position})"
+            for partition, position in upto.items()
+        )
         removed = table.delete(
-            f"(user_id IN ({quoted}) AND type != 'erase' AND ts < {before_ms})"
+            f"(user_id IN ({quoted}) AND type != 'erase' AND (ts < {before_ms}{ahead}))"
             f" OR (type = '{UNREADABLE}' AND ({unreadable}))"
         )
         self.vacuum()

@@ -50,12 +50,13 @@ BLOCK = 64  # items whose counters share a hash
 CHANGES_MS = 5000  # a replica that finds a gap in the changes' numbers loads anew
 LINES = b"\n"
 
+# ARGV: folder, lease ms, 1 to take the lease from whoever holds it.
 CLAIM = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local m = redis.call('HMGET', KEYS[1], 'owner', 'lease', 'busy')
 if m[1] ~= ARGV[1] then
-  if m[1] and m[1] ~= '' and tonumber(m[2]) > now then return nil end
+  if ARGV[3] == '0' and m[1] and m[1] ~= '' and tonumber(m[2]) > now then return nil end
   redis.call('HINCRBY', KEYS[1], 'epoch', 1)
   if m[3] == '1' then redis.call('HINCRBY', KEYS[1], 'tries', 1) end
   redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'busy', '0')

@@ -293,11 +293,12 @@ class RedisStore:
         return [int(reply or FIRST_GENERATION) for reply in replies]
 
     def claim(self, folder: str, partition: int, generation: int | None = None) -> Claim | None:
-        generation = generation or self.generation(partition)
+        return self._claim(folder, partition, generation or self.generation(partition), force=0)
+
+    def _claim(self, folder: str, partition: int, generation: int, force: int) -> Claim | None:
         meta = keys_of(partition, generation).meta
-        (reply,) = self._run(
-            self._state, [("EVAL", CLAIM, 1, meta, folder, self.settings.lease_ms)]
-        )
+        command = ("EVAL", CLAIM, 1, meta, folder, self.settings.lease_ms, force)
+        (reply,) = self._run(self._state, [command])
         if reply is None:
             return None
         epoch, offset, tries, mark, days = reply
@@ -426,11 +427,8 @@ class RedisStore:
 
     def fence(self, claim_name: str, partition: int, generation: int) -> Claim:
         """Take a generation's lease from whoever holds it: nothing of theirs commits any more."""
-        meta = keys_of(partition, generation).meta
-        self._run(self._state, [("HSET", meta, "owner", "", "lease", 0)])
-        claim = self.claim(claim_name, partition, generation)
-        if claim is None:
-            raise Fenced(f"partition {partition} was claimed by another")
+        claim = self._claim(claim_name, partition, generation, force=1)
+        assert claim is not None
         return claim
 
     def restore_names(self, space: str, numbers: Mapping[str, int]) -> None:

@@ -60,6 +60,7 @@ ERASE_S = 60.0
 SETTINGS = {"APPENDFSYNC": "always", "LEASE_MS": "1000", "ARCHIVE_INTERVAL_S": "1"}
 
 
+SIZES = ("events", "kills", "zombies", "senders", "seed")
 TOTALS = (
     "events_appended",
     "events_folded",
@@ -413,7 +414,7 @@ def main() -> None:
             log = f"the service's log is {service.log}" if args.home else service.tail()
             say("\n".join([*failures, log]))
     report: dict[str, Any] = {"test": "exactly_once", "holds": not failures}
-    report |= {"failures": failures, "figures": figures} | _where()
+    report |= {"failures": failures, "figures": figures} | _where(args)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(report, indent=2) + "\n")
@@ -451,7 +452,7 @@ def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def _where() -> dict[str, str]:
+def _where(args: argparse.Namespace) -> dict[str, str]:
     names = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -464,7 +465,8 @@ def _where() -> dict[str, str]:
         "machine": f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "commit": commit.stdout.strip(),
-        "command": "python -m loadtests.exactly_once " + " ".join(sys.argv[1:]),
+        "command": "python -m loadtests.exactly_once "
+        + " ".join(f"--{name} {value}" for name, value in vars(args).items() if name in SIZES),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -1,7 +1,7 @@
 """A `kairos up` of one's own: started, found in /proc, killed piece by piece, stopped.
 
-Knows processes alone, and none but its own: descendants of the command it started, or carriers
-of its KAIROS_HOME. Linux only.
+Knows processes alone, and none but its own: descendants of the command it started, carriers of
+its KAIROS_HOME, and what works in there. Linux only.
 """
 
 from __future__ import annotations
@@ -109,7 +109,9 @@ class Service:
                     continue
                 children.setdefault(int(parent), []).append(pid)
                 lines[pid] = _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace")
-                if f"KAIROS_HOME={self.home}".encode() in _read(pid, "environ").split(b"\0"):
+                at_home = f"KAIROS_HOME={self.home}".encode() in _read(pid, "environ").split(b"\0")
+                # Valkey writes its title over its environment, but works in its folder.
+                if at_home or Path(f"/proc/{pid}/cwd").readlink().is_relative_to(self.home):
                     found.append(pid)
         if self._process is not None:
             found.append(self._process.pid)

@@ -134,7 +134,9 @@ class EraseJobs:
     def _clean(self, job: Job) -> None:
         for partition, position in job.positions.items():
             self._store.trim(partition, position)
-        self._count(job, "archived records", self._archive.erase(job.user_ids, job.at_ms))
+        self._count(
+            job, "archived records", self._archive.erase(job.user_ids, job.at_ms, job.positions)
+        )
         self._count(job, "dead letters", self._drop_dead(job))
         self._count(job, "states", 0 if job.removed.get("states") else len(job.user_ids))
         self._store.rewrite_append_only_file()

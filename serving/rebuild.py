@@ -25,7 +25,6 @@ from serving.folders import rules_of
 
 BATCH_ENTRIES = 64
 RENEW_S = 0.5
-FENCE_TRIES = 100
 
 
 class Rebuild:
@@ -64,7 +63,7 @@ class Rebuild:
         if claim is None:
             raise Fenced(f"partition {partition} is being rebuilt by another")
         folded = self._catch_up(claim, self._folded_upto(partition))
-        fenced = self._fence(partition, old)
+        fenced = self._store.fence(self._name, partition, old)
         if partition != ITEMS:
             delivering = Folder(self._store, self._folder.partitions, self._folder.rules)
             delivering.drain(fenced)
@@ -74,15 +73,6 @@ class Rebuild:
         self._store.release(claim)
         self._store.drop_generation(partition, old)
         return folded
-
-    def _fence(self, partition: int, generation: int) -> Claim:
-        """The lease, from a folder that may renew it at the same moment."""
-        for _ in range(FENCE_TRIES):
-            try:
-                return self._store.fence(self._name, partition, generation)
-            except Fenced:
-                continue
-        raise Fenced(f"the folder of partition {partition} does not let go of it")
 
     def _catch_up(self, claim: Claim, upto: int) -> int:
         folded = 0

@@ -51,7 +51,7 @@ def test_nothing_is_archived_before_the_first_write(archive: Archive) -> None:
     assert archive.days() == []
     assert read(archive, 0) == {}
     assert archive.hashes().tolist() == []
-    assert (archive.count(), archive.erase(["u"], NOW), archive.compact()) == (0, 0, False)
+    assert (archive.count(), archive.erase(["u"], NOW, {}), archive.compact()) == (0, 0, False)
     assert not archive.path.exists()
 
 
@@ -189,21 +189,21 @@ def test_an_erased_user_is_gone_from_the_files(archive: Archive, make: Any, user
     ]
     append(archive, 0, entries_of(kept[:2] + gone, kept[2:]))
 
-    assert archive.erase([user, "nobody"], NOW) == 3
+    assert archive.erase([user, "nobody"], NOW, {}) == 3
 
     assert read(archive, 0) == {0: entries_of(kept[:2], kept[2:])}
     for file in archive.path.rglob("*.parquet"):
         assert "Secret" not in str(
             pl.read_parquet(file, hive_partitioning=False)["record"].to_list()
         )
-    assert archive.erase([user], NOW) == 0
+    assert archive.erase([user], NOW, {}) == 0
     assert archive.archived() == {0: position(1)}
 
 
 def test_erasing_all_that_a_file_holds_counts_too(archive: Archive, make: Any) -> None:
     append(archive, 0, entries_of([encode(make.act("u", ts=NOW - 5)) for _ in range(3)]))
 
-    assert archive.erase(["u"], NOW) == 3
+    assert archive.erase(["u"], NOW, {}) == 3
     assert (archive.count(), read(archive, 0)) == (0, {})
 
 
@@ -237,3 +237,14 @@ def test_compacting_changes_nothing_that_is_read(archive: Archive, make: Any) ->
     append(archive, 0, more)
     with pytest.raises(Fenced):
         append(archive, 0, more, {0: everything[-1].position})
+
+
+def test_what_was_dated_ahead_of_an_erasure_goes_with_what_came_before_it(
+    tmp_path: Path, make: Any
+) -> None:
+    archive = Archive(tmp_path)
+    ahead = [encode(make.act("u", ts=NOW + 60_000)) for _ in range(3)]
+    archive.append(rows_of(0, [Entry(n + 1, [raw]) for n, raw in enumerate(ahead)]), {}, {0: 3})
+
+    assert archive.erase(["u"], NOW, {0: 2}) == 2
+    assert archive.count() == 1
