@@ -111,6 +111,15 @@ def profile(user_id: str, state: UserState, catalog: Catalog, at_ms: int) -> Use
     )
 
 
+def nameless(state: UserState, catalog: Catalog) -> bool:
+    """Whether the catalogue has no name (yet) for one of the state's numbers."""
+    return not (
+        state.actions.keys() <= catalog.names["action"].keys()
+        and state.categories.keys() <= catalog.names["category"].keys()
+        and all(catalog.id_of(item) is not None for item, _, _ in touches(state))
+    )
+
+
 def _decayed(state: UserState, counter: Counter, at_ms: int) -> DecayedCounter:
     return DecayedCounter(
         counter.total,

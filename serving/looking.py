@@ -10,12 +10,12 @@ import msgspec
 
 from engine.errors import InvalidInput, KairosError, NotFound
 from engine.ids import partition_of
-from engine.profile import profile
+from engine.profile import nameless, profile
 from engine.redis_store import AsyncRedisStore, RedisStore
 from engine.state import UserState
 from engine.times import to_rfc3339
 from serving import erasure, metrics
-from serving.follow import Follower
+from serving.follow import POLL_S, Follower
 from serving.http import Request, Response, json_response
 
 ALIAS_HOPS = 8
@@ -60,6 +60,8 @@ class Looking:
         found, state = await self.read_user(user_id)
         if state is None or state.blank():
             raise NotFound("nothing is known of this user")
+        if nameless(state, self._follower.catalog):
+            await asyncio.sleep(2 * POLL_S)  # a name's first use: the follower is reading it
         now = int(time.time() * 1000)
         return json_response(200, profile(found, state, self._follower.catalog, now))
 

@@ -6,11 +6,12 @@ import contextlib
 import io
 import logging
 import os
+import random
 import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from serving import check, embedded
 log = logging.getLogger("kairos.up")
 
 Say = Callable[[str], None]
+PORTS = 100  # of one service: its replicas' and its fallback proxy's
 
 
 @contextmanager
@@ -58,8 +60,9 @@ def up(settings: Settings, say: Say) -> None:
         # A socket's path may be 97 bytes long, and Ray puts 56 of its own into it: KAIROS_HOME is
         # too deep. The folder is ours alone, since the socket itself is open to all.
         tempfile.TemporaryDirectory(prefix="kairos-", dir="/tmp") as sockets,
+        own_ports() as ports,
     ):
-        prepare_environment(opened, Path(sockets))
+        prepare_environment(opened, Path(sockets), ports)
         store = RedisStore.connect(opened)
         check.check_fold_version(store)
         for remark in check.listening(store, opened.host):
@@ -128,7 +131,26 @@ def restart_if_dead(settings: Settings, server: embedded.Embedded) -> None:
         log.error("%s", error)
 
 
-def prepare_environment(settings: Settings, sockets: Path) -> None:
+@contextmanager
+def own_ports() -> Iterator[range]:
+    """Ports that no other `kairos up` on this machine takes: the one below them is the lock.
+
+    Ray's defaults are the same for everybody, and its fallback proxy shares its port with any
+    other. Two services side by side would take each other's events while a replica is away.
+    """
+    blocks = range(20_000, 30_000, PORTS)  # below those that systems hand out by themselves
+    for first in random.sample(blocks, len(blocks)):
+        with socket.socket() as lock:
+            try:
+                lock.bind(("127.0.0.1", first))
+            except OSError:
+                continue
+            yield range(first + 1, first + PORTS)
+            return
+    raise SettingsError("port: all ports between 20000 and 30000 are taken by other services")
+
+
+def prepare_environment(settings: Settings, sockets: Path, ports: range) -> None:
     """Ray's switches, set before it is imported: with them a request costs 0.4 ms in place of 9."""
     folder = settings.home_path / "haproxy"
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,6 +166,9 @@ def prepare_environment(settings: Settings, sockets: Path) -> None:
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(sockets / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port(ports[:10])),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports[10]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports[-1]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         "RAY_worker_niceness": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -164,7 +189,10 @@ def check_port(settings: Settings) -> None:
             ) from error
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_port(among: Iterable[int] = (0,)) -> int:
+    """The first port among these that nobody listens on; any, if not told."""
+    for port in among:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise SettingsError(f"port: all of {among} are taken")
