@@ -588,13 +588,6 @@ class RedisStore:
         with _as_ours():
             return [_info(client) for client in self._both()]
 
-    def shutdown_servers(self) -> None:
-        """Stop the embedded server cleanly: everything written to its files."""
-        try:
-            self._state.shutdown(save=False)
-        except redis.ConnectionError:
-            return  # it answers by closing the connection
-
     def clustered(self) -> tuple[bool, bool]:
         """Whether the state server and the log server are clusters."""
         return _is_cluster(self._state), _is_cluster(self._log)

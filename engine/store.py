@@ -80,7 +80,7 @@ class _Partition:
 
 
 class MemoryStore:
-    """A FeatureStore in this process, for replay and tests. Leases never run out by themselves."""
+    """A FeatureStore in this process, for tests. Leases never run out by themselves."""
 
     def __init__(self, late_days: int = 7) -> None:
         self.late_days = late_days

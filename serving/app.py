@@ -20,7 +20,6 @@ from serving.openapi import documentation
 
 VERSION = "0.1.0"
 INGEST = frozenset({Role.INGEST})
-LOOK = frozenset({Role.SERVE})
 ADMIN: frozenset[Role] = frozenset()
 
 
