@@ -101,7 +101,7 @@ class Workers:
             ray.wait(done, num_returns=len(done), timeout=STOP_S)
 
     def _silent(self) -> bool:
-        """Whether a partition's lease has been over for two leases.
+        """Whether a partition's lease has been over for as long as three leases.
 
         A dead actor is restarted by Ray; this is for one that hangs or is frozen. When it wakes
         it finds its claims gone and commits nothing.
