@@ -74,9 +74,9 @@ class Artifact:
             moved[target[known]] = arrays[name][known]
             arrays[name] = moved
         names: list[str | None] = [None] * rows
-        for name, at in zip(items, target, strict=True):
+        for item_id, at in zip(items, target, strict=True):
             if at >= 0:
-                names[at] = name
+                names[at] = item_id
         meta = msgspec.structs.replace(self.meta, items=names)
         return replace(self, meta=meta, arrays=arrays)
 
