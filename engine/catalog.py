@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from engine.columns import Columns
+from engine.filters import AttributeIndex
 from engine.records import ItemLogRecord, ItemRecord, TermRecord
 
 
@@ -81,6 +83,8 @@ class Catalog:
         self.terms: dict[str, dict[str, int]] = {"category": {}, "action": {}}
         self.names: dict[str, dict[int, str]] = {"category": {}, "action": {}}
         self.counters: dict[tuple[int, int], dict[int, int]] = {}  # (item, term) -> partition: n
+        self.columns = Columns()
+        self.attributes = AttributeIndex()
 
     def load(self, states: Iterable[ItemState]) -> None:
         for state in states:
@@ -120,7 +124,9 @@ class Catalog:
     def count(self, partition: int, changed: dict[tuple[int, int], int]) -> None:
         """Take over changed totals of one partition's item counters."""
         for key, total in changed.items():
-            self.counters.setdefault(key, {})[partition] = total
+            by_partition = self.counters.setdefault(key, {})
+            self.columns.count(*key, total - by_partition.get(partition, 0))
+            by_partition[partition] = total
 
     def totals(self, item: int, terms: Iterable[int]) -> dict[int, int]:
         """An item's totals over all partitions, by term, where there are any."""
@@ -132,3 +138,5 @@ class Catalog:
             self.items.append(None)
         self.items[state.item] = state
         self.by_id[state.item_id] = state.item
+        self.columns.place(state, self.category_terms(state.item))
+        self.attributes.place(state)

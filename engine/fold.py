@@ -140,6 +140,7 @@ def fold_records(
             reason = f"{type(error).__name__}: {error}"
             raise Poisoned(at.position, at.place, msgspec.json.encode(record), reason) from error
         if changed is not None:
+            changed.position = at.position
             states[record.user_id] = changes.states[record.user_id] = changed
             changes.folded += 1
     return changes

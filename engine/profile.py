@@ -78,7 +78,7 @@ def profile(user_id: str, state: UserState, catalog: Catalog, at_ms: int) -> Use
     return UserProfile(
         user_id=user_id,
         counters={_name(catalog, "action", t): c.total for t, c in state.actions.items()},
-        recent=list(dict.fromkeys(_item(catalog, item) for item, _, _ in recent)),
+        recent=list(dict.fromkeys(_item(catalog, item) for item, *_ in recent)),
         devices={
             name: {"ts": to_rfc3339(ts)} | msgspec.to_builtins(device)
             for name, (ts, device) in state.devices.items()
@@ -94,7 +94,7 @@ def profile(user_id: str, state: UserState, catalog: Catalog, at_ms: int) -> Use
         },
         touches=[
             Touch(_item(catalog, item), _name(catalog, "action", term), to_rfc3339(at_s * 1000))
-            for item, term, at_s in recent
+            for item, term, at_s, _ in recent
         ],
         impressions=state.impressions,
         shown=[
@@ -116,7 +116,7 @@ def nameless(state: UserState, catalog: Catalog) -> bool:
     return not (
         state.actions.keys() <= catalog.names["action"].keys()
         and state.categories.keys() <= catalog.names["category"].keys()
-        and all(catalog.id_of(item) is not None for item, _, _ in touches(state))
+        and all(catalog.id_of(item) is not None for item, *_ in touches(state))
     )
 
 

@@ -24,6 +24,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Set `name` in kairos.toml, or KAIROS_NAME in the environment, which wins."""
 
     home: str = ".kairos"  # log, models, the embedded store's files
+    models_url: str = ""  # a folder or object store of models; empty: KAIROS_HOME/models
     data: str = "../shared/data"  # public data sets for tests and benchmarks
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8300
@@ -47,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     memory_high: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9  # of maxmemory, before 503
 
     actions: str = ""  # a file of your own in place of the shipped actions.yaml
+    objective: str = ""  # … of objective.yaml
+    recommend: str = ""  # … of recommend.yaml
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
@@ -58,6 +61,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def archive_path(self) -> Path:
         """The archived log: a Delta table, by arrival day."""
         return self.home_path / "log"
+
+    @property
+    def models_at(self) -> str:
+        """The model registry: a folder, or the address of an object store."""
+        return self.models_url or str(self.home_path / "models")
 
 
 def load_settings(

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from engine.device import Device
 from engine.records import (
@@ -27,9 +29,10 @@ from engine.records import (
     UserLogRecord,
     UserRecord,
 )
+from engine.situation import situation_of_act
 from engine.times import DAY_MS, hour_of_week
 
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 DAY_HALF_LIFE_MS = DAY_MS
 MONTH_HALF_LIFE_MS = 30 * DAY_MS
 LANDMARK_STEP_MS = 30 * DAY_MS
@@ -43,8 +46,18 @@ SLATES = 3
 PUSHES = 20
 DEVICES = 8
 
-TOUCH = struct.Struct("<IBI")  # dense item id, action term, unix seconds
+TOUCH = struct.Struct("<IBIB")  # a Touch; TOUCHES reads the same bytes as an array
+TOUCHES = np.dtype([("item", "<u4"), ("term", "u1"), ("at_s", "<u4"), ("situation", "u1")])
 ITEM = struct.Struct("<I")
+
+
+class Touch(NamedTuple):
+    """One act on an item."""
+
+    item: int  # dense id
+    term: int  # of the action
+    at_s: int
+    situation: int  # index into engine.situation.SITUATIONS, as read when it happened
 
 
 class Counter(msgspec.Struct, array_like=True, gc=False):
@@ -94,6 +107,7 @@ class UserState(msgspec.Struct, array_like=True):
     alias_to: str | None = None
     aliases: list[str] = []  # ids that were joined into this one
     erased_ms: int = 0  # everything dated before is dropped
+    position: int = 0  # in the log, of the last record folded
 
     def blank(self) -> bool:
         """Whether nothing is known but, perhaps, an erasure or an alias."""
@@ -122,21 +136,35 @@ def read_decayed(state: UserState, value: float, half_life_ms: int, at_ms: int) 
     return value * math.exp2(min(-(at_ms - state.landmark) / half_life_ms, 1000.0))
 
 
-def touches(state: UserState) -> list[tuple[int, int, int]]:
-    """Recent (dense item id, action term, unix s) in log order, newest last."""
-    return list(TOUCH.iter_unpack(state.recent))
+def touches(state: UserState) -> list[Touch]:
+    """Recent acts on items in log order, newest last."""
+    return list(map(Touch._make, TOUCH.iter_unpack(state.recent)))
 
 
 def seen_items(state: UserState) -> list[int]:
     """Dense ids of items acted on, at most SEEN, oldest touch first, each once."""
     older = [item for (item,) in ITEM.iter_unpack(state.seen)]
-    newer = dict.fromkeys(item for item, _, _ in reversed(touches(state)))
+    newer = dict.fromkeys(touch.item for touch in reversed(touches(state)))
     return (older + list(newer)[::-1])[-SEEN:]
+
+
+def seen_array(state: UserState) -> NDArray[np.int32]:
+    """Dense ids of items acted on, int32, some perhaps twice: what a mask needs."""
+    recent = np.frombuffer(state.recent, TOUCHES)["item"]
+    if not state.seen:
+        return recent.astype(np.int32)
+    return np.concatenate([np.frombuffer(state.seen, "<u4"), recent]).astype(np.int32)
 
 
 def attribute(state: UserState, name: str) -> Any:
     """The value of a user attribute, None where there is none."""
     return state.attributes.get(name, (0, None))[1]
+
+
+def time_zone(state: UserState) -> str | None:
+    """The zone that the user's attributes name."""
+    found = attribute(state, "time_zone")
+    return found if isinstance(found, str) else None
 
 
 def _interaction(state: UserState, r: InteractionRecord) -> None:
@@ -154,7 +182,8 @@ def _interaction(state: UserState, r: InteractionRecord) -> None:
         counter.day += r.weight * day
         counter.month += r.weight * month
     if r.item is not None:
-        _touch(state, r.item, r.term, at_s)
+        situation = situation_of_act(state.devices, time_zone(state), r.device, r.ts)
+        _touch(state, Touch(r.item, r.term, at_s, situation))
         if r.decision_id is not None:
             _imply_seen(state, r.decision_id, r.item, at_s)
     if r.device is not None:
@@ -208,8 +237,7 @@ def _push(state: UserState, r: PushRecord) -> None:
         return
     push.recent = [*push.recent, (r.message_id, r.category, r.status, r.ts // 1000)][-PUSHES:]
     if r.status == "opened":
-        zone = attribute(state, "time_zone")
-        hour = hour_of_week(r.ts, zone if isinstance(zone, str) else None)
+        hour = hour_of_week(r.ts, time_zone(state))
         push.opens[hour] = push.opens.get(hour, 0) + 1
 
 
@@ -260,11 +288,11 @@ def join(state: UserState, other: UserState) -> None:
 
 
 def _join_touches(state: UserState, other: UserState) -> None:
-    merged = sorted([*touches(other), *touches(state)], key=lambda touch: touch[2])
+    merged = sorted([*touches(other), *touches(state)], key=lambda touch: touch.at_s)
     older = [item for packed in (other.seen, state.seen) for (item,) in ITEM.iter_unpack(packed)]
-    older += [item for item, _, _ in merged[:-RECENT]]
+    older += [touch.item for touch in merged[:-RECENT]]
     kept = merged[-RECENT:]
-    recent = {item for item, _, _ in kept}
+    recent = {touch.item for touch in kept}
     seen = [item for item in dict.fromkeys(reversed(older)) if item not in recent][:SEEN]
     state.recent = b"".join(TOUCH.pack(*touch) for touch in kept)
     state.seen = b"".join(ITEM.pack(item) for item in reversed(seen))
@@ -310,11 +338,11 @@ def _counter(counters: dict[int, Counter], term: int) -> Counter:
     return counter
 
 
-def _touch(state: UserState, item: int, term: int, at_s: int) -> None:
-    key = ITEM.pack(item)
+def _touch(state: UserState, touch: Touch) -> None:
+    key = ITEM.pack(touch.item)
     if state.seen and (found := _find(state.seen, key, ITEM.size)) >= 0:
         state.seen = state.seen[:found] + state.seen[found + ITEM.size :]
-    recent = state.recent + TOUCH.pack(item, term, at_s)
+    recent = state.recent + TOUCH.pack(*touch)
     if len(recent) > RECENT * TOUCH.size:
         oldest, recent = recent[: ITEM.size], recent[TOUCH.size :]
         if _find(recent, oldest, TOUCH.size) < 0:

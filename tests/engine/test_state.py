@@ -192,7 +192,7 @@ def test_the_last_fifty_touches_in_log_order(make: Any) -> None:
     found = touches(folded(acts))
 
     kept = [act for act in acts if act.item is not None][-RECENT:]
-    assert found == [(act.item, act.term, act.ts // 1000) for act in kept]
+    assert found == [(act.item, act.term, act.ts // 1000, 0) for act in kept]
     assert RECENT == 50
 
 
@@ -459,10 +459,10 @@ def test_a_join_counts_what_both_counted(make: Any) -> None:
         "only_b": 1,
     }
     assert state.devices["shared"][1].lux == 2
-    times = [at for _, _, at in touches(state)]
+    times = [touch.at_s for touch in touches(state)]
     assert times == sorted(times)
     assert len(times) == RECENT
-    assert times == sorted(at for s in (folded(one), folded(two)) for _, _, at in touches(s))[-50:]
+    assert times == sorted(t.at_s for s in (folded(one), folded(two)) for t in touches(s))[-50:]
     seen = seen_items(state)
     assert set(seen) == {act.item for act in acts}
     assert len(seen) == len(set(seen))
@@ -491,7 +491,7 @@ def test_of_joined_seen_items_the_thousand_touched_last_stay(make: Any) -> None:
 
     seen = seen_items(state)
     assert len(seen) == SEEN
-    assert set(seen[-RECENT:]) <= {item for item, _, _ in touches(state)}
+    assert set(seen[-RECENT:]) <= {touch.item for touch in touches(state)}
     assert len(set(seen)) == SEEN
 
 

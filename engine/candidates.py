@@ -1,0 +1,159 @@
+"""Candidates: a few hundred items out of all, from several sources, each with its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.columns import Columns
+from engine.recommending import SourceQuotas
+from engine.situation import Moment
+from engine.taste import Taste
+
+Items = NDArray[np.int32]
+Scores = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+# By column of Candidates.scores. The order breaks ties: the first that brought an item is its
+# source. `popular` and `fresh` are here without any model too.
+SOURCES = ("factors", "similar", "hybrid", "popular", "fresh")
+FACTORS, SIMILAR, HYBRID, POPULAR, FRESH = range(len(SOURCES))
+SESSION = 5  # the last touches that `similar` goes by
+
+
+class Retriever(Protocol):
+    """A fitted model that finds items for a taste; it keeps nothing of users."""
+
+    @property
+    def name(self) -> str: ...
+
+    def user(self, taste: Taste) -> Any | None:
+        """The user's vector; None where the model knows nothing of the taste."""
+
+    def search(self, user: Any, k: int, allowed: Mask | None = None) -> tuple[Items, Scores]:
+        """The best k (or fewer) of the items whose `allowed` is True, best first."""
+
+    def score(self, user: Any, items: Items) -> Scores:
+        """float32 [n]; NaN where the model does not know the item."""
+
+
+class SituatedRetriever(Retriever, Protocol):
+    """One that is asked for a situation instead of a taste alone."""
+
+    def here(self, taste: Taste, situation: int) -> Any:
+        """What stands for the user's vector in this situation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The models of a release that bring candidates; None where the release has none."""
+
+    factors: Retriever | None = None
+    similar: Retriever | None = None
+    hybrid: Retriever | None = None
+    popular: SituatedRetriever | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Items, each once, with what every source says of them."""
+
+    items: Items  # [n]
+    scores: Scores  # [n, len(SOURCES)]; NaN: the source knows nothing of the item
+    brought: NDArray[np.uint8]  # [n] bit s: source s brought it
+
+    def source(self, row: int) -> str:
+        """The name of the first source that brought the item."""
+        bits = int(self.brought[row])
+        return next((name for s, name in enumerate(SOURCES) if bits >> s & 1), "given")
+
+
+def gather(
+    sources: Sources,
+    columns: Columns,
+    taste: Taste,
+    moment: Moment,
+    allowed: Mask,
+    quotas: SourceQuotas,
+    most: int,
+) -> Candidates:
+    """Up to `most` allowed items, every source's quota from the first to the last."""
+    users = read_users(sources, taste, moment)
+    found: list[tuple[int, Items]] = []
+    for source, model in enumerate(_models(sources)):
+        quota = quota_of(quotas, source)
+        if model is not None and users[source] is not None and quota:
+            items, _ = model.search(users[source], quota, allowed)
+            found.append((source, items))
+    if sources.popular is None:
+        found.append((POPULAR, first_allowed(columns.popular, allowed, quotas.popular)))
+    found.append((FRESH, first_allowed(columns.fresh, allowed, quotas.fresh)))
+    short = most - sum(len(items) for _, items in found)
+    if short > 0:  # few sources, or a filter: whatever is popular fills up
+        found.append((POPULAR, first_allowed(columns.popular, allowed, most)))
+    items, brought = _merge(found, most)
+    return Candidates(items, _score(sources, users, columns, items, moment), brought)
+
+
+def given(
+    sources: Sources, columns: Columns, taste: Taste, moment: Moment, items: Items
+) -> Candidates:
+    """The items as they are, scored by every source."""
+    users = read_users(sources, taste, moment)
+    brought = np.zeros(len(items), np.uint8)
+    return Candidates(items, _score(sources, users, columns, items, moment), brought)
+
+
+def read_users(sources: Sources, taste: Taste, moment: Moment) -> list[Any | None]:
+    """What each model makes of the taste, by column of SOURCES."""
+    session = Taste(taste.items[-SESSION:], taste.weights[-SESSION:], {})
+    return [
+        sources.factors.user(taste) if sources.factors else None,
+        sources.similar.user(session) if sources.similar else None,
+        sources.hybrid.user(taste) if sources.hybrid else None,
+        sources.popular.here(taste, moment.situation) if sources.popular else None,
+    ]
+
+
+def quota_of(quotas: SourceQuotas, source: int) -> int:
+    """How many items this source may bring."""
+    return int(getattr(quotas, SOURCES[source]))
+
+
+def first_allowed(order: Items, allowed: Mask, k: int) -> Items:
+    """The first k allowed items of an order."""
+    order = order[order < len(allowed)]
+    return order[allowed[order]][:k]
+
+
+def _models(sources: Sources) -> Sequence[Retriever | None]:
+    return sources.factors, sources.similar, sources.hybrid, sources.popular
+
+
+def _merge(found: Sequence[tuple[int, Items]], most: int) -> tuple[Items, NDArray[np.uint8]]:
+    """Each item once, in the order in which the sources brought them."""
+    everything = np.concatenate([items for _, items in found]).astype(np.int32)
+    bits = np.concatenate([np.full(len(items), 1 << s, np.uint8) for s, items in found])
+    items, first, inverse = np.unique(everything, return_index=True, return_inverse=True)
+    brought = np.zeros(len(items), np.uint8)
+    np.bitwise_or.at(brought, inverse, bits)
+    order = np.argsort(first)[:most]
+    return items[order], brought[order]
+
+
+def _score(
+    sources: Sources, users: Sequence[Any | None], columns: Columns, items: Items, moment: Moment
+) -> Scores:
+    scores = np.full((len(items), len(SOURCES)), np.nan, np.float32)
+    for source, model in enumerate(_models(sources)):
+        if model is not None and users[source] is not None:
+            scores[:, source] = model.score(users[source], items)
+    if sources.popular is None:
+        scores[:, POPULAR] = np.log1p(columns.popularity(items))
+    age_ms = np.maximum(moment.at_ms - columns.born_ms[items], 0)
+    scores[:, FRESH] = np.exp2(age_ms / (-7.0 * 86_400_000))
+    return scores

@@ -1,0 +1,207 @@
+"""The request's way: `recommend`, from a user id to a slate. Read this file first.
+
+What happens when something is gone is decided here and nowhere else:
+
+    reason              what is missing              what is answered
+    store               the user can't be read       the same road for somebody unknown
+    no_release          no model is published        popular and new items
+    deadline            it took too long             popular items, not ranked
+
+Each answer still obeys filter, exclude and candidates, says why in `degraded`, and is counted.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import features
+from engine.candidates import Candidates, Items, Sources, gather, given
+from engine.catalog import Catalog
+from engine.device import Device
+from engine.eligibility import Eligible, find_eligible, keep_eligible
+from engine.errors import StoreUnavailable
+from engine.ranking import (
+    Ranked,
+    Ranker,
+    rank,
+    rank_by_likeness,
+    rank_by_retrieval,
+    rank_plainly,
+)
+from engine.recommending import Recommending
+from engine.situation import Moment, read_moment
+from engine.slate import Choice, fill
+from engine.state import UserState, time_zone
+from engine.taste import Taste, read_taste
+
+NOBODY = UserState()
+NO_ITEMS: Items = np.zeros(0, np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked, with dense ids; checked, and complete."""
+
+    user_id: str
+    at_ms: int
+    size: int
+    seed: int = field(default_factory=lambda: secrets.randbits(63))
+    device: Device | None = None
+    surface: str | None = None
+    module_id: str | None = None
+    like: int | None = None  # "more like this"
+    only: Items | None = None  # candidates to rank, instead of ours
+    excluded: Items = field(default_factory=lambda: NO_ITEMS)
+    filter: Mapping[str, Any] = field(default_factory=dict)
+    include_seen: bool = False
+    explore: bool = True
+
+
+class Users(Protocol):
+    """Where user states are read."""
+
+    async def read_user(self, user_id: str) -> tuple[str, UserState | None]:
+        """The id that aliases lead to, and its state; raises StoreUnavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a request is answered with. A new release makes new Parts; a request keeps its own."""
+
+    users: Users
+    catalog: Catalog
+    settings: Recommending
+    action_weights: NDArray[np.float32]  # [256] by action term
+    sources: Sources = field(default_factory=Sources)
+    ranker: Ranker | None = None
+    outcome_weights: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    release: str | None = None  # its id; None: nothing is published
+    config_version: str = ""
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Slate:
+    """A decision: what was chosen, and all that is needed to see why and to learn from it."""
+
+    request: Request
+    user_id: str  # whose state was read: the request's, or what its aliases lead to
+    position: int  # in the log, at which that state stood
+    moment: Moment
+    candidates: Candidates
+    rows: NDArray[np.float32]  # [candidates, features.COUNT]
+    ranked: Ranked  # the pool, best first
+    choices: list[Choice]  # slot by slot; their rows are places in the pool
+    eligible: Eligible
+    release: str | None
+    config_version: str
+    degraded: str | None = None
+
+    def candidate(self, choice: Choice) -> int:
+        """The choice's row among the candidates."""
+        return int(self.ranked.rows[choice.row])
+
+    def items(self) -> list[int]:
+        """Dense ids in slot order."""
+        return [int(self.candidates.items[self.candidate(choice)]) for choice in self.choices]
+
+
+async def recommend(request: Request, parts: Parts) -> Slate:
+    """Decide what to show. Raises nothing that a caller has to handle."""
+    deadline = parts.clock() + parts.settings.deadline_ms / 1000
+    user_id, state, degraded = await _read_user(request, parts)
+    moment = read_moment(state.devices, time_zone(state), request.device, request.at_ms)
+    eligible = _eligible(request, state, parts.catalog)
+    taste = _taste(request, state, moment, parts)
+    candidates = _gather(request, parts, taste, moment, eligible)
+    rows = features.matrix(state, moment, candidates, parts.catalog.columns)
+    late = parts.clock() > deadline
+    ranked = _rank(request, parts, candidates, rows, late)
+    choices = fill(
+        ranked.values,
+        parts.catalog.columns.categories[candidates.items[ranked.rows]],
+        request.size,
+        parts.settings.slate,
+        request.seed,
+        request.explore,
+    )
+    if late:
+        degraded = "deadline"
+    elif parts.release is None:
+        degraded = degraded or "no_release"
+    return Slate(
+        request,
+        user_id,
+        state.position,
+        moment,
+        candidates,
+        rows,
+        ranked,
+        choices,
+        eligible,
+        parts.release,
+        parts.config_version,
+        degraded,
+    )
+
+
+async def _read_user(request: Request, parts: Parts) -> tuple[str, UserState, str | None]:
+    try:
+        user_id, state = await parts.users.read_user(request.user_id)
+    except StoreUnavailable:
+        return request.user_id, NOBODY, "store"
+    return user_id, state or NOBODY, None
+
+
+def _eligible(request: Request, state: UserState, catalog: Catalog) -> Eligible:
+    excluded = request.excluded
+    if request.like is not None:
+        excluded = np.append(excluded, np.int32(request.like))
+    return find_eligible(
+        catalog, state, request.at_ms, request.filter, excluded, request.include_seen
+    )
+
+
+def _taste(request: Request, state: UserState, moment: Moment, parts: Parts) -> Taste:
+    taste = read_taste(state, moment, parts.action_weights, parts.settings.taste)
+    if request.like is None:
+        return taste
+    asked = np.array([request.like], np.int32)
+    return replace(taste, items=asked, weights=np.ones(1, np.float32))
+
+
+def _gather(
+    request: Request, parts: Parts, taste: Taste, moment: Moment, eligible: Eligible
+) -> Candidates:
+    columns, settings = parts.catalog.columns, parts.settings
+    if request.only is None:
+        most = max(settings.candidates, 2 * request.size)
+        return gather(
+            parts.sources, columns, taste, moment, eligible.allowed, settings.sources, most
+        )
+    kept = request.only[keep_eligible(request.only, eligible)]
+    return given(parts.sources, columns, taste, moment, kept)
+
+
+def _rank(
+    request: Request,
+    parts: Parts,
+    candidates: Candidates,
+    rows: NDArray[np.float32],
+    late: bool,
+) -> Ranked:
+    most = max(parts.settings.ranked, 2 * request.size)
+    if late or parts.release is None:
+        return rank_plainly(candidates, most)
+    if request.like is not None:
+        return rank_by_likeness(candidates, most)
+    if parts.ranker is None:
+        return rank_by_retrieval(candidates, most)
+    return rank(parts.ranker, parts.outcome_weights, rows, most)
