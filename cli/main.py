@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import signal
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli import benchmark, log_commands, store_commands
-from cli.terminal import complain, print_json, say, settings_of
+from cli import benchmark, config_commands, log_commands, store_commands
+from cli.terminal import complain, say, settings_of
 from engine.errors import KairosError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 log_commands.register(app)
+config_commands.register(app)
 store_commands.register(app)
 app.add_typer(benchmark.app, name="benchmark")
 
@@ -53,23 +53,6 @@ def demo(
     from cli.demo import run_demo
 
     run_demo(settings_of(port=port), users=users, days=days, once=once)
-
-
-@app.command()
-def check(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Read every configuration file and say what is wrong, or that nothing is."""
-    from engine.actions import load_actions
-
-    settings = settings_of()
-    actions = load_actions(Path(settings.actions) if settings.actions else None)
-    found = {"settings": "ok", "actions": f"ok, {len(actions.by_name)} declared"}
-    if as_json:
-        print_json(found)
-    else:
-        for name, verdict in found.items():
-            say(f"{name}: {verdict}")
 
 
 def main() -> None:

@@ -95,6 +95,7 @@ class Slate:
     user_id: str  # whose state was read: the request's, or what its aliases lead to
     position: int  # in the log, at which that state stood
     moment: Moment
+    taste: Taste
     candidates: Candidates
     rows: NDArray[np.float32]  # [candidates, features.COUNT]
     ranked: Ranked  # the pool, best first
@@ -141,6 +142,7 @@ async def recommend(request: Request, parts: Parts) -> Slate:
         user_id,
         state.position,
         moment,
+        taste,
         candidates,
         rows,
         ranked,
@@ -150,6 +152,25 @@ async def recommend(request: Request, parts: Parts) -> Slate:
         parts.config_version,
         degraded,
     )
+
+
+def recommend_known(request: Request, state: UserState, parts: Parts) -> Slate:
+    """`recommend` for a state that was read already: evaluation, a probe, a what-if."""
+    road = recommend(request, replace(parts, users=_Known(state)))
+    try:
+        road.send(None)
+    except StopIteration as ended:
+        slate: Slate = ended.value
+        return slate
+    raise RuntimeError("recommend waited for something besides the user")
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    state: UserState
+
+    async def read_user(self, user_id: str) -> tuple[str, UserState | None]:
+        return user_id, self.state
 
 
 async def _read_user(request: Request, parts: Parts) -> tuple[str, UserState, str | None]:

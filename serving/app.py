@@ -17,6 +17,7 @@ from serving.ingest import Accepted, Ingest
 from serving.looking import ItemView, Looking, Readiness
 from serving.metrics import Metrics
 from serving.openapi import documentation
+from serving.users import Users
 
 VERSION = "0.1.0"
 INGEST = frozenset({Role.INGEST})
@@ -31,15 +32,16 @@ class Parts:
         self.metrics = Metrics()
         self.store = RedisStore.connect(settings)
         self.reads = AsyncRedisStore(settings, self.store.clustered())
-        self.follower = Follower(RedisStore.connect(settings), self.metrics, counters=True)
+        actions = load_actions(Path(settings.actions) if settings.actions else None)
+        self.follower = Follower(RedisStore.connect(settings), self.metrics, True, actions)
         stamper = Stamper(
-            load_actions(Path(settings.actions) if settings.actions else None),
+            actions,
             self.follower.catalog,
             settings.partitions,
             settings.late_days,
         )
         self.ingest = Ingest(stamper, self.reads, self.follower, self.metrics)
-        self.looking = Looking(self.store, self.reads, self.follower)
+        self.looking = Looking(self.store, Users(self.reads), self.follower)
 
     async def start(self) -> None:
         self.follower.start()

@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Sequence
 
+from engine.actions import Actions
 from engine.catalog import Catalog, decode_item
 from engine.errors import KairosError
 from engine.ids import ITEMS
 from engine.records import Entry, decode_item_record
 from engine.redis_store import RedisStore
+from engine.taste import weights_by_term
 from serving.check import is_loopback
 from serving.keys import Keyring
 from serving.metrics import Metrics
@@ -30,12 +32,15 @@ RELOAD_AFTER_S = 300  # without contact: entries may have been trimmed unseen
 class Follower:
     """Keeps a Catalog and a Keyring up to date; `store` is this thread's own."""
 
-    def __init__(self, store: RedisStore, metrics: Metrics, counters: bool) -> None:
+    def __init__(
+        self, store: RedisStore, metrics: Metrics, counters: bool, actions: Actions
+    ) -> None:
         self.catalog = Catalog()
         self.keyring = Keyring({}, loopback=is_loopback(store.settings.host))
         self.pressure: str | None = None  # why ingestion has to push back, if it has to
         self._store = store
         self._metrics = metrics
+        self._actions = actions
         self._partitions: Sequence[int] = range(store.settings.partitions) if counters else ()
         self._item_position = 0
         self._changes: dict[int, int] = {}  # partition -> position …
@@ -119,6 +124,8 @@ class Follower:
                     self.catalog.count(partition, change.totals)
                 self._changes[partition] = commits[-1].position
                 self._numbers[partition] = commits[-1].number
+        now_ms = int(time.time() * 1000)
+        self.catalog.columns.rank(weights_by_term(self._actions, self.catalog), now_ms)
 
 
 def apply_items(catalog: Catalog, entries: Sequence[Entry]) -> None:

@@ -9,16 +9,14 @@ from typing import Any
 import msgspec
 
 from engine.errors import InvalidInput, KairosError, NotFound
-from engine.ids import partition_of
 from engine.profile import nameless, profile
-from engine.redis_store import AsyncRedisStore, RedisStore
-from engine.state import UserState
+from engine.redis_store import RedisStore
 from engine.times import to_rfc3339
 from serving import erasure, metrics
 from serving.follow import POLL_S, Follower
 from serving.http import Request, Response, json_response
+from serving.users import Users
 
-ALIAS_HOPS = 8
 ID_LENGTH = 128
 
 
@@ -49,32 +47,21 @@ class Readiness(msgspec.Struct):
 class Looking:
     """The handlers; `store` is used off the event loop only."""
 
-    def __init__(self, store: RedisStore, reads: AsyncRedisStore, follower: Follower) -> None:
+    def __init__(self, store: RedisStore, users: Users, follower: Follower) -> None:
         self._store = store
-        self._reads = reads
+        self._users = users
         self._follower = follower
 
     async def get_user(self, request: Request) -> Response:
         """A user's state, through aliases; 404 where nothing is known."""
         user_id = request.params["user_id"]
-        found, state = await self.read_user(user_id)
+        found, state = await self._users.read_user(user_id)
         if state is None or state.blank():
             raise NotFound("nothing is known of this user")
         if nameless(state, self._follower.catalog):
             await asyncio.sleep(2 * POLL_S)  # a name's first use: the follower is reading it
         now = int(time.time() * 1000)
         return json_response(200, profile(found, state, self._follower.catalog, now))
-
-    async def read_user(self, user_id: str) -> tuple[str, UserState | None]:
-        """The id that aliases lead to, and its state."""
-        partitions = self._store.settings.partitions
-        state = await self._reads.read_user(user_id, partition_of(user_id, partitions))
-        for _ in range(ALIAS_HOPS):
-            if state is None or state.alias_to is None:
-                break
-            user_id = state.alias_to
-            state = await self._reads.read_user(user_id, partition_of(user_id, partitions))
-        return user_id, state
 
     async def get_item(self, request: Request) -> Response:
         """An item, whether it can be shown now, and why not."""

@@ -26,6 +26,9 @@ HELP = {
     "ignored_device_fields": ("Device fields that could not be read, by name.", ("field",)),
     "decisions_lost": ("Decisions dropped because their queue was full.", ()),
     "degraded": ("Answers that a missing part made plainer, by reason.", ("reason",)),
+    "releases_loaded": ("Releases of models that began to serve.", ()),
+    "releases_refused": ("Releases of models that never served, by reason.", ("reason",)),
+    "registry_unavailable": ("Times the registry of models could not be read.", ()),
     "overloaded": ("Requests turned away, by reason.", ("reason",)),
 }
 
