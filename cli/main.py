@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import benchmark, config_commands, log_commands, store_commands
+from cli import benchmark, config_commands, log_commands, model_commands, store_commands
 from cli.terminal import complain, say, settings_of
 from engine.errors import KairosError
 
@@ -17,6 +17,7 @@ log_commands.register(app)
 config_commands.register(app)
 store_commands.register(app)
 app.add_typer(benchmark.app, name="benchmark")
+app.add_typer(model_commands.app, name="models")
 
 
 @app.callback()

@@ -20,6 +20,7 @@ def settings_of(**changes: Any) -> Settings:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # tells of every build it tries
     given = {name: value for name, value in changes.items() if value is not None}
     return msgspec.structs.replace(settings, **given)
 

@@ -20,7 +20,7 @@ import msgspec
 
 from engine.errors import InvalidInput, NotFound
 from engine.settings import Settings
-from models.artifact import Artifact, BadArtifact, read_artifact
+from models.artifact import Artifact, read_artifact
 from models.release import (
     BadRelease,
     BadVersion,
@@ -136,7 +136,7 @@ class Registry:
         files = self.read(version)
         try:
             return read_artifact(files)
-        except BadArtifact as error:
+        except Exception as error:  # NumPy's reader raises whatever a strange header makes it
             raise BadVersion(_folder(version), "artifact", str(error)) from error
 
     def card(self, version: Version) -> Card:
