@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from serving.importing import ImportReport
 
 
+PATIENT_MS = 30_000
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to `kairos`."""
     app.command("import")(import_)
@@ -51,6 +54,10 @@ def import_(
             TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console()
         ) as bar,
     ):
+        # Nobody waits for one answer here: a store that is slow for seconds ends no long import.
+        opened = msgspec.structs.replace(
+            opened, store_timeout_ms=max(opened.store_timeout_ms, PATIENT_MS)
+        )
         store = RedisStore.connect(opened)
         check_fold_version(store)
         task = bar.add_task("waiting for the archive", total=None)

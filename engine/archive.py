@@ -58,6 +58,7 @@ UNREADABLE = "unreadable"
 _head = msgspec.json.Decoder(Head).decode
 
 Row = tuple[int, int, int, Head, bytes]  # partition, position, index, head, raw
+Found = list[tuple[int, int, int, bytes]]  # position, partition, index, raw
 
 
 def rows_of(partition: int, entries: Iterable[Entry]) -> list[Row]:
@@ -186,6 +187,29 @@ class Archive:
             frame = self._collect(pl.col("day") == day, later)
             for (partition,), part in frame.group_by(["partition"], maintain_order=True):
                 yield int(str(partition)), _entries(part)
+
+    def find(
+        self,
+        kinds: Sequence[str],
+        since: int,
+        upto: int,
+        partition: int | None = None,
+        user_ids: Sequence[str] | None = None,
+    ) -> Iterator[Found]:
+        """Records of these types between two positions, inclusive: day by day, the newest first.
+
+        Of one partition or of some users, where told.
+        """
+        wanted = [pl.col("type").is_in(kinds), pl.col("position").is_between(since, upto)]
+        if partition is not None:
+            wanted.append(pl.col("partition") == partition)
+        if user_ids is not None:
+            wanted.append(pl.col("user_id").is_in(user_ids))
+        for day in reversed(self.days()):
+            if _day(since) <= day <= _day(upto):
+                rows = self._collect(pl.col("day") == day, *wanted).rows()
+                found = [(at, n, index, record.encode()) for n, at, index, record in rows]
+                yield sorted(found, reverse=True)
 
     def hashes(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Sorted hashes of every archived event: int64 [n]."""

@@ -92,9 +92,8 @@ def gather(
     if sources.popular is None:
         found.append((POPULAR, first_allowed(columns.popular, allowed, quotas.popular)))
     found.append((FRESH, first_allowed(columns.fresh, allowed, quotas.fresh)))
-    short = most - sum(len(items) for _, items in found)
-    if short > 0:  # few sources, or a filter: whatever is popular fills up
-        found.append((POPULAR, first_allowed(columns.popular, allowed, most)))
+    if sum(len(items) for _, items in found) < most:  # few sources, or a filter
+        found.append((POPULAR, most_popular(columns, allowed, most)))
     items, brought = _merge(found, most)
     return Candidates(items, _score(sources, users, columns, items, moment), brought)
 
@@ -126,8 +125,21 @@ def quota_of(quotas: SourceQuotas, source: int) -> int:
 
 def first_allowed(order: Items, allowed: Mask, k: int) -> Items:
     """The first k allowed items of an order."""
+    if len(order) > 4 * k:  # mostly enough, and at 5,000 items a third of the time
+        head = first_allowed(order[: 4 * k], allowed, k)
+        if len(head) == k:
+            return head
     order = order[order < len(allowed)]
     return order[allowed[order]][:k]
+
+
+def most_popular(columns: Columns, allowed: Mask, k: int) -> Items:
+    """The k allowed items of most worth, also where few of `columns.popular` are allowed."""
+    found = first_allowed(columns.popular, allowed, k)
+    if len(found) == k:
+        return found
+    every = np.flatnonzero(allowed)
+    return every[np.argsort(-columns.worth[every], kind="stable")[:k]].astype(np.int32)
 
 
 def _models(sources: Sources) -> Sequence[Retriever | None]:
@@ -138,11 +150,14 @@ def _merge(found: Sequence[tuple[int, Items]], most: int) -> tuple[Items, NDArra
     """Each item once, in the order in which the sources brought them."""
     everything = np.concatenate([items for _, items in found]).astype(np.int32)
     bits = np.concatenate([np.full(len(items), 1 << s, np.uint8) for s, items in found])
-    items, first, inverse = np.unique(everything, return_index=True, return_inverse=True)
-    brought = np.zeros(len(items), np.uint8)
-    np.bitwise_or.at(brought, inverse, bits)
-    order = np.argsort(first)[:most]
-    return items[order], brought[order]
+    order = np.argsort(everything, kind="stable")
+    placed = everything[order]
+    is_first = np.ones(len(placed), np.bool_)
+    np.not_equal(placed[1:], placed[:-1], out=is_first[1:])
+    starts = np.flatnonzero(is_first)
+    brought = np.bitwise_or.reduceat(bits[order], starts) if len(starts) else bits
+    kept = np.argsort(order[starts])[:most]
+    return placed[starts[kept]], brought[kept]
 
 
 def _score(

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from engine.candidates import FRESH, SOURCES, Candidates
 from engine.columns import Columns
 from engine.situation import Moment
-from engine.state import DAY_HALF_LIFE_MS, MONTH_HALF_LIFE_MS, UserState, read_decayed, touches
+from engine.state import (
+    DAY_HALF_LIFE_MS,
+    MONTH_HALF_LIFE_MS,
+    TOUCHES,
+    UserState,
+    read_decayed,
+)
 
 if TYPE_CHECKING:
     from engine.candidates import Items, Scores
@@ -59,7 +65,10 @@ TABLE: Mapping[str, str] = {
         f"score_{source}": "the source's score; NaN: it does not know the item"
         for source in SOURCES
     },
-    **{f"rank_{source}": "log1p of the place among the candidates" for source in SOURCES[:FRESH]},
+    **{
+        f"rank_{source}": "log1p of the place among the candidates; NaN: as the score"
+        for source in SOURCES[:FRESH]
+    },
     "sources": "how many sources brought it",
     # neutral at serving
     "position": "slot it was shown in, from 0; 0 at serving",
@@ -92,7 +101,6 @@ def user_features(state: UserState, moment: Moment) -> NDArray[np.float32]:
     total = sum(counter.total for counter in state.actions.values())
     day = sum(counter.day for counter in state.actions.values())
     month = sum(counter.month for counter in state.actions.values())
-    since = [touch.at_s for touch in touches(state)[-20:]]
     return np.array(
         [
             math.sin(angle),
@@ -106,7 +114,7 @@ def user_features(state: UserState, moment: Moment) -> NDArray[np.float32]:
             math.log1p(max(at_s - state.last_s, 0) / 3600) if state.last_s else math.nan,
             math.log1p(max(at_s - state.first_s, 0) / 86400) if state.first_s else math.nan,
             math.log1p(state.impressions),
-            sum(0 <= at_s - at <= SESSION_S for at in since),
+            len(_session(state, at_s)),
             math.log1p(len(state.categories)),
         ],
         np.float32,
@@ -129,58 +137,67 @@ def item_features(items: Items, columns: Columns, at_ms: int) -> NDArray[np.floa
 
 def _cross(state: UserState, moment: Moment, items: Items, columns: Columns) -> NDArray[np.float32]:
     found = np.zeros((len(items), CROSS.stop - CROSS.start), np.float32)
-    categories = columns.categories[items]
-    tastes = _category_tastes(state, moment)
-    carried = tastes[np.minimum(categories, len(tastes) - 1)]  # [n, CATEGORIES, 2]
-    carried[categories < 0] = 0
-    found[:, 0] = carried[:, :, 0].max(1)
-    found[:, 1] = carried[:, :, 0].sum(1) / np.maximum((categories >= 0).sum(1), 1)
-    found[:, 2] = carried[:, :, 1].max(1)
-    recent, at_s = touches(state), moment.at_ms // 1000
-    session = [t.item for t in recent if 0 <= at_s - t.at_s <= SESSION_S]
-    if session:
-        touched = columns.categories[[i for i in session if i < len(columns.categories)]].ravel()
+    at_s = moment.at_ms // 1000
+    # By slot first: NumPy then reduces over four long rows instead of many short ones.
+    categories = np.ascontiguousarray(columns.categories[items].T)  # [CATEGORIES, n]
+    found[:, 0:3] = _affinities(state, categories).T
+    session = _session(state, at_s)
+    if len(session):
+        touched = columns.categories[session[session < len(columns.categories)]].ravel()
         counts = np.bincount(touched[touched >= 0] + 1, minlength=2)  # [0] is for −1, below
-        counts[0] = 0
         inside = np.where(categories + 1 < len(counts), categories + 1, 0)
-        found[:, 3] = counts[inside].max(1)
+        found[:, 3] = counts[inside].max(0)
     found[:, 5] = np.nan
     row_of = {item: row for row, item in enumerate(items.tolist())}
     for shown_s, shown_items in state.shown:
         for item in shown_items:
-            if (row := row_of.get(item)) is not None:
-                found[row, 4] += 1
-                found[row, 5] = math.log1p(max(at_s - shown_s, 0) / 3600)
-    for touch in recent:
-        if (row := row_of.get(touch.item)) is not None:
-            found[row, 6] += 1
+            if item in row_of:
+                found[row_of[item], 4] += 1
+                found[row_of[item], 5] = math.log1p(max(at_s - shown_s, 0) / 3600)
+    for item in np.frombuffer(state.recent, TOUCHES)["item"].tolist():
+        if item in row_of:
+            found[row_of[item], 6] += 1
     return found
 
 
-def _category_tastes(state: UserState, moment: Moment) -> NDArray[np.float32]:
-    """float32 [terms + 1, 2]: each category's share of the user's taste, by month and by day.
+def _session(state: UserState, at_s: int) -> NDArray[np.int64]:
+    """Dense ids of the items acted on in the SESSION_S before `at_s`, an id for each act."""
+    recent = np.frombuffer(state.recent, TOUCHES)
+    ago = at_s - recent["at_s"].astype(np.int64)
+    return recent["item"][(ago >= 0) & (ago <= SESSION_S)].astype(np.int64)
 
+
+def _affinities(state: UserState, categories: NDArray[np.int32]) -> NDArray[np.float32]:
+    """float32 [3, n]: best by month, mean by month, best by day, of categories [CATEGORIES, n].
+
+    An item's best category may well be one the user dislikes; without any category it is 0.
     Shares do not depend on the landmark, so nothing has to be decayed here.
     """
-    shares = np.zeros((max(state.categories, default=-1) + 2, 2), np.float32)
+    found = np.zeros((3, categories.shape[1]), np.float32)
     if not state.categories:
-        return shares
-    month = sum(abs(counter.month) for counter in state.categories.values()) or 1.0
-    day = sum(abs(counter.day) for counter in state.categories.values()) or 1.0
-    for term, counter in state.categories.items():
-        shares[term] = counter.month / month, counter.day / day
-    return shares
+        return found
+    terms, counters = list(state.categories), state.categories.values()
+    decayed = np.array([[c.month for c in counters], [c.day for c in counters]])
+    total = np.abs(decayed).sum(1, keepdims=True)
+    shares = np.zeros((2, max(terms) + 2), np.float32)  # the last is for what was never acted on
+    shares[:, terms] = decayed / np.where(total > 0, total, 1)
+    carries = categories >= 0
+    inside = np.where(carries & (categories < shares.shape[1]), categories, -1)
+    carried = shares.take(inside, axis=1)  # [2, CATEGORIES, n]
+    best = np.where(carries, carried, -np.inf).max(1)
+    found[0], found[2] = np.where(carries[0], best, 0)
+    found[1] = carried[0].sum(0) / np.maximum(carries.sum(0), 1)
+    return found
 
 
 def _scores(rows: NDArray[np.float32], candidates: Candidates) -> None:
     first = COLUMN["score_factors"]
     scores: Scores = candidates.scores
     rows[:, first : first + len(SOURCES)] = scores
-    places = rows[:, COLUMN["rank_factors"] : COLUMN["rank_factors"] + FRESH]
-    order = np.argsort(-scores[:, :FRESH], axis=0, kind="stable")  # NaN comes last
-    np.put_along_axis(places, order, _log_places(len(rows)), axis=0)
+    by_source = np.ascontiguousarray(scores[:, :FRESH].T)
+    order = np.argsort(-by_source, axis=1, kind="stable")  # NaN comes last
+    places = np.empty_like(by_source)
+    places[np.arange(FRESH)[:, np.newaxis], order] = np.log1p(np.arange(len(rows)))
+    places[np.isnan(by_source)] = np.nan
+    rows[:, COLUMN["rank_factors"] : COLUMN["rank_factors"] + FRESH] = places.T
     rows[:, COLUMN["sources"]] = np.bitwise_count(candidates.brought)
-
-
-def _log_places(n: int) -> NDArray[np.float32]:
-    return np.repeat(np.log1p(np.arange(n, dtype=np.float32))[:, None], FRESH, axis=1)

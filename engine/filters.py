@@ -1,10 +1,13 @@
 """`filter`: conditions on item attributes, answered for the whole catalogue at once.
 
-The follower's thread keeps the index; requests turn a filter into a mask over dense ids.
+The follower's thread keeps the index; requests turn a filter into a mask over dense ids. The items
+of one value are a number while there is one (a title), a set while there are few, and a mask from
+there on: collecting 67,000 of 100,000 items from a set took 11 ms of a request.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -19,7 +22,11 @@ if TYPE_CHECKING:
 
 Mask = NDArray[np.bool_]
 Key = tuple[str, Any]  # kind and value: true is not 1, and 1 is 1.0
+Posting = int | set[int] | Mask
 MOST_VALUES = 100
+FEW = 256  # items of a value that always stay a set …
+SPARSE = 64  # … or as many as one in this many: a set takes about that many bytes per item
+LARGEST = sys.float_info.max  # JSON's integers have no limit
 COMPARISONS = frozenset({"gte", "lte", "not"})
 
 
@@ -27,9 +34,10 @@ class AttributeIndex:
     """Which items carry which value of which attribute; numbers also as columns."""
 
     def __init__(self) -> None:
-        self._postings: dict[str, dict[Key, int | set[int]]] = {}
+        self._postings: dict[str, dict[Key, Posting]] = {}
         self._numbers: dict[str, NDArray[np.float64]] = {}
         self._keys: dict[int, dict[str, list[Key]]] = {}  # what an item is filed under
+        self._rows = 0  # the highest item filed, and one
         self._lock = threading.Lock()
 
     def place(self, state: ItemState) -> None:
@@ -41,6 +49,7 @@ class AttributeIndex:
             filed = self._keys.get(item, {})
             if keys == filed:
                 return
+            self._rows = max(self._rows, item + 1)
             for name in filed.keys() | keys.keys():
                 before, after = filed.get(name, []), keys.get(name, [])
                 if before != after:
@@ -82,24 +91,19 @@ class AttributeIndex:
         postings = self._postings.get(name, {})
         for key in _keys(values):
             items = postings.get(key, ())
-            at = np.fromiter((items,) if isinstance(items, int) else items, np.int64)
-            mask[at[at < size]] = True
+            if isinstance(items, np.ndarray):
+                mask[: len(items)] |= items[:size]
+            else:
+                at = np.fromiter((items,) if isinstance(items, int) else items, np.int64)
+                mask[at[at < size]] = True
         return mask
 
     def _move(self, name: str, item: int, before: list[Key], after: list[Key]) -> None:
         postings = self._postings.setdefault(name, {})
         for key in before:
-            items = postings.get(key)
-            if isinstance(items, set):
-                items.discard(item)
-            elif items == item:
-                del postings[key]
+            _take_out(postings, key, item)
         for key in after:
-            items = postings.get(key)
-            if isinstance(items, set):
-                items.add(item)
-            else:  # a value that one item alone has, a title, needs no set
-                postings[key] = item if items is None or items == item else {items, item}
+            postings[key] = _put_in(postings.get(key), item, self._rows)
         numbers = [value for kind, value in after if kind == "number"]
         if numbers or name in self._numbers:
             self._set_number(name, item, numbers[0] if numbers else np.nan)
@@ -113,14 +117,51 @@ class AttributeIndex:
         column[item] = value
 
 
+def _take_out(postings: dict[Key, Posting], key: Key, item: int) -> None:
+    items = postings.get(key)
+    if isinstance(items, np.ndarray):
+        items[item] = False
+    elif isinstance(items, set):
+        items.discard(item)
+    elif items == item:
+        del postings[key]
+
+
+def _put_in(items: Posting | None, item: int, rows: int) -> Posting:
+    if items is None:
+        return item
+    if isinstance(items, int):
+        return item if items == item else {items, item}
+    if isinstance(items, set):
+        items.add(item)
+        if len(items) <= max(FEW, rows // SPARSE):
+            return items
+        mask = np.zeros(rows, np.bool_)
+        mask[list(items)] = True
+        return mask
+    if item >= len(items):
+        longer = np.zeros(2 * rows, np.bool_)
+        longer[: len(items)] = items
+        items = longer
+    items[item] = True
+    return items
+
+
 def _keys(value: Any) -> Iterable[Key]:
     for one in value if isinstance(value, list) else (value,):
         if isinstance(one, bool):
             yield "bool", one
-        elif isinstance(one, int | float):
+        elif _is_number(one):
             yield "number", float(one)
         elif isinstance(one, str):
             yield "text", one
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that a double can hold; booleans are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -LARGEST <= value <= LARGEST
 
 
 def _check(field: str, condition: Any) -> None:
@@ -128,8 +169,7 @@ def _check(field: str, condition: Any) -> None:
         if not condition or condition.keys() - COMPARISONS:
             raise InvalidInput(field, "expected a value, a list, or gte, lte and not")
         for name in ("gte", "lte"):
-            bound = condition.get(name, 0)
-            if isinstance(bound, bool) or not isinstance(bound, int | float):
+            if not _is_number(condition.get(name, 0)):
                 raise InvalidInput(f"{field}.{name}", "expected a number")
         _check_values(f"{field}.not", condition.get("not", ""))
     else:
@@ -140,5 +180,5 @@ def _check_values(field: str, values: Any) -> None:
     listed = values if isinstance(values, list) else [values]
     if len(listed) > MOST_VALUES:
         raise InvalidInput(field, f"expected at most {MOST_VALUES} values")
-    if not all(isinstance(one, bool | int | float | str) for one in listed):
+    if not all(isinstance(one, bool | str) or _is_number(one) for one in listed):
         raise InvalidInput(field, "expected text, numbers or booleans")

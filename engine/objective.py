@@ -21,7 +21,7 @@ Hours = Annotated[float, msgspec.Meta(gt=0, le=24 * 90)]
 class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One thing that can come of showing an item."""
 
-    weight: float
+    weight: Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
     actions: list[str] = []
     within_hours: Hours = 24.0
     returns: bool = False

@@ -57,9 +57,10 @@ def rank_by_retrieval(candidates: Candidates, most: int) -> Ranked:
 
 def rank_by_likeness(candidates: Candidates, most: int) -> Ranked:
     """ "More like this": by likeness to the item asked about."""
-    likeness = _unit(candidates.scores[:, SIMILAR]) + _unit(candidates.scores[:, FACTORS])
     scores = candidates.scores.copy()
-    scores[:, FACTORS] = np.where(np.isnan(candidates.scores[:, FACTORS]), np.nan, likeness)
+    known = ~np.isnan(scores[:, [SIMILAR, FACTORS]]).all(axis=1)
+    likeness = _unit(scores[:, SIMILAR]) + _unit(scores[:, FACTORS])
+    scores[:, FACTORS] = np.where(known, likeness, np.nan)
     values = stacked(scores, (FACTORS, HYBRID, POPULAR, FRESH))
     rows = _best(values, most)
     return Ranked(rows, values[rows])
@@ -80,7 +81,7 @@ def stacked(scores: Scores, sources: Sequence[int]) -> Rows:
     values = np.full(len(scores), -1.0, np.float32)
     for step, source in enumerate(reversed(sources)):
         known = ~np.isnan(scores[:, source])
-        values[known] = step + _unit(scores[known, source])
+        values[known] = 2 * step + _unit(scores[known, source])
     return values
 
 

@@ -10,16 +10,15 @@ import msgspec
 import yaml
 
 from engine.errors import SettingsError
-from engine.taste import TasteSettings
+from engine.taste import AboveZero, Share, TasteSettings
 
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1000)]
 
 
 class SourceQuotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How many items each source may bring."""
+    """How many items each source may bring; beyond `candidates` the last ones are cut."""
 
-    factors: Count = 150
+    factors: Count = 110
     similar: Count = 30
     hybrid: Count = 20
     popular: Count = 30
@@ -30,7 +29,7 @@ class SlateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Exploration, diversity and rules of a slate; see engine.slate."""
 
     explore: Share = 0.05
-    temperature: Annotated[float, msgspec.Meta(gt=0)] = 0.5
+    temperature: AboveZero = 0.5
     diversity: Annotated[float, msgspec.Meta(ge=0)] = 0.3
     most_of_category: Count = 0
     window: Annotated[int, msgspec.Meta(ge=1)] = 10

@@ -117,19 +117,63 @@ class PushRecord(_Owned, frozen=True, kw_only=True, tag="push"):
 
 
 class DecidedSlot(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One place of a slate."""
+    """One place of a slate; score and source are missing in imported history."""
 
     item: int
     position: int
     propensity: float | None = None
+    score: float | None = None  # as answered
+    source: str | None = None
+
+
+class Considered(msgspec.Struct, frozen=True, array_like=True):
+    """An item that was ranked and not shown; without a value where the ranker gave no number."""
+
+    item: int
+    value: float | None
+
+
+class DecidedMoment(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The moment as the decision saw it (engine.situation.Moment); its time is the record's."""
+
+    situation: str
+    confidence: float
+    hour: float  # local
+    weekday: int
+    age_s: float | None = None
+    device_type: str | None = None
+
+
+class DecidedFor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was asked, as far as it explains the answer."""
+
+    size: int
+    like: int | None = None  # dense id, for "more like this"
+    given: int | None = None  # how many candidates the request named; None: it named none
+    excluded: int = 0
+    filter: dict[str, Any] = {}
+    filter_bytes: int = 0  # of one that is too long to be kept
+    include_seen: bool = False
+    explore: bool = True
 
 
 class DecisionRecord(_Owned, frozen=True, kw_only=True, tag="decision"):
-    """A slate as decided."""
+    """A slate as decided; imported history knows `slots` and `surface` alone."""
 
     decision_id: str
     slots: list[DecidedSlot]
     surface: str | None = None
+    module_id: str | None = None
+    asked: DecidedFor | None = None
+    moment: DecidedMoment | None = None
+    candidates: int = 0
+    considered: list[Considered] = []  # the best that were not shown
+    release: str | None = None
+    config_version: str = ""
+    state_position: int = 0  # in the log, at which the user's state stood
+    seed: int | None = None
+    degraded: str | None = None
+    device: Device | None = None  # as the request told of it
 
 
 class CarryRecord(_Owned, frozen=True, kw_only=True, tag="carry"):

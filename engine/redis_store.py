@@ -566,6 +566,12 @@ class RedisStore:
         (reply,) = self._run(self._state, [("HMGET", keys_of(partition).erased, *users)])
         return {u: int(ms) for u, ms in zip(users, reply, strict=True) if ms is not None}
 
+    def erased_upto(self, partition: int, user_id: str) -> int:
+        """When the user was last erased, or asked to be; unix ms, 0 for never."""
+        keys = keys_of(partition)
+        commands = [("HGET", keys.erased, user_id), ("GET", keys.forgotten + user_id)]
+        return max(int(reply or 0) for reply in self._run(self._state, commands))
+
     def lock(self, name: str, token: str, ttl_ms: int) -> bool:
         """Take or keep a lock that runs out by itself; False while another holds it."""
         key = "{kairos}:lock:" + name

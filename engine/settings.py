@@ -43,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     lease_ms: Annotated[int, msgspec.Meta(ge=200)] = 3000  # a silent folder is replaced after it
     late_days: Annotated[int, msgspec.Meta(ge=1, le=60)] = 7  # how old a live event may be
     idle_days: NotNegative = 0  # forget a user after so long without events; 0: never
+    rows_days: Positive = 90  # of training rows as serving saw them; older ones are removed
     archive_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 5.0
     max_backlog: Positive = 2_000_000  # events waiting for fold or archive before 503
     memory_high: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9  # of maxmemory, before 503
@@ -61,6 +62,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def archive_path(self) -> Path:
         """The archived log: a Delta table, by arrival day."""
         return self.home_path / "log"
+
+    @property
+    def rows_path(self) -> Path:
+        """Training rows as serving saw them: Parquet, by day."""
+        return self.home_path / "rows"
 
     @property
     def models_at(self) -> str:

@@ -6,6 +6,7 @@ two calls. What a rule cannot tell is `unknown`; a missing signal is never read 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -74,7 +75,8 @@ def read_moment(devices: Devices, home_zone: str | None, told: Device | None, at
     if device is None:
         return Moment(at_ms, 0, 0.0, None, hour, weekday)
     age_s = (at_ms - seen_ms) / 1000
-    situation, confidence = (0, 0.0) if age_s > FRESH_S else infer(device, hour)
+    # A state from later than `at_ms` (a decision asked for as of then) says nothing either.
+    situation, confidence = (0, 0.0) if abs(age_s) > FRESH_S else infer(device, hour)
     return Moment(at_ms, situation, confidence, age_s, hour, weekday, device.device_type)
 
 
@@ -137,7 +139,18 @@ def newest_device(devices: Devices) -> tuple[int, Device] | None:
 
 
 def local_clock(device: Device | None, home_zone: str | None, at_ms: int) -> tuple[float, int]:
-    """Local (hour 0–24, weekday with Monday 0); UTC where no zone is known."""
+    """Local (hour 0–24, weekday with Monday 0); UTC where nothing local is known."""
+    if device is not None and device.local_time and (told := _told(device.local_time)):
+        return told.hour + told.minute / 60, told.weekday()
     name = (device.time_zone if device is not None else None) or home_zone
     local = datetime.fromtimestamp(at_ms / 1000, (zone(name) if name else None) or UTC)
     return local.hour + local.minute / 60, local.weekday()
+
+
+@functools.lru_cache(maxsize=4096)
+def _told(local_time: str) -> datetime | None:
+    """The phone's own clock, as `2026-01-31T08:30:00`; an offset after it changes nothing."""
+    try:
+        return datetime.fromisoformat(local_time)
+    except ValueError:
+        return None

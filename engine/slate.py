@@ -5,8 +5,9 @@ that the rules still allow:
 
     π(i | slots above) = (1 − ε)·[i is the best] + ε·softmax(value_i / T)
 
-One draw per slot from the decision's seed chooses, nothing is rearranged afterwards, and π of the
-chosen item is its propensity: exact, whatever the rules did to the pool.
+One draw u per slot from the decision's seed chooses (below ε, u/ε goes on to choose by the
+softmax), nothing is rearranged afterwards, and π of the chosen item is its propensity: exact,
+whatever the rules did to the pool.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from engine.recommending import SlateSettings
 
 Floats = NDArray[np.float64]
-WORST = 1e30  # stands for −∞ in values, so that −∞ can mean "not open"
+WORST = 1e30  # stands for −∞ in values, so that −∞ can mean "not open"; NaN stands below it
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +59,21 @@ def fill(
             break
         row, propensity = best, 1.0
         if epsilon:
-            chances = np.exp((adjusted - top) / pool.temperature)
-            chances *= epsilon / chances.sum()
-            chances[best] += 1.0 - epsilon
-            row = _draw(chances, draw())
-            propensity = float(chances[row])
+            weights = np.exp((adjusted - top) / pool.temperature)
+            if (u := draw()) < epsilon:
+                row = _draw(weights, u / epsilon)
+            propensity = epsilon * float(weights[row] / weights.sum())
+            if row == best:
+                propensity += 1.0 - epsilon
         chosen.append(Choice(row, float(adjusted[row]), propensity))
         pool.take(row)
     return chosen
 
 
-def _draw(chances: Floats, u: float) -> int:
-    """The row in whose part of [0, 1) `u` falls; the last possible one when rounding ends short."""
-    reached = np.cumsum(chances)
-    return int(np.searchsorted(reached, u * reached[-1], side="right").clip(0, len(chances) - 1))
+def _draw(weights: Floats, u: float) -> int:
+    """The row in whose share of [0, 1) `u` falls; never one of weight 0."""
+    reached = weights.cumsum()
+    return int(reached.searchsorted(u * reached[-1], side="right"))  # u < 1, so below the end
 
 
 class _Pool:
@@ -81,8 +83,9 @@ class _Pool:
         self, values: NDArray[np.float32], categories: NDArray[np.int32], settings: SlateSettings
     ) -> None:
         self._adjusted: Floats = np.clip(values.astype(np.float64), -WORST, WORST)
-        self._adjusted[np.isnan(values)] = -WORST
-        spread = float(self._adjusted[np.isfinite(values)].std()) if len(values) else 0.0
+        self._adjusted[np.isnan(values)] = -2 * WORST
+        numbers = self._adjusted[np.isfinite(values)]
+        spread = float(numbers.std()) if len(numbers) else 0.0
         self._penalty = settings.diversity * spread
         # Where all values are equal any temperature gives the uniform draw.
         self.temperature = max(settings.temperature * spread, 1e-9)
@@ -98,8 +101,10 @@ class _Pool:
         full = [c for c in set(above) if c >= 0 and above.count(c) >= self._most]
         if not full:
             return self._adjusted
-        against: Floats = np.where(np.isin(self._main, full), -np.inf, self._adjusted)
-        return against
+        adjusted = self._adjusted.copy()
+        for category in full:
+            adjusted[self._main == category] = -np.inf
+        return adjusted
 
     def take(self, row: int) -> None:
         """The row is chosen: gone from the pool, and a weight on its category."""
@@ -107,4 +112,5 @@ class _Pool:
         self._above.append(category)
         self._adjusted[row] = -np.inf
         if self._penalty and category >= 0:
-            self._adjusted[self._main == category] -= self._penalty
+            same = self._main == category
+            np.subtract(self._adjusted, self._penalty, out=self._adjusted, where=same)

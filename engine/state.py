@@ -203,6 +203,8 @@ def _impression(state: UserState, r: ImpressionRecord) -> None:
 def _decision(state: UserState, r: DecisionRecord) -> None:
     items = [slot.item for slot in sorted(r.slots, key=lambda slot: slot.position)]
     state.slates = [*state.slates, Slate(r.decision_id, items)][-SLATES:]
+    if r.device is not None:
+        _keep_device(state, min(r.ts, r.known_ms), r.device)  # decided "as if" has no later device
 
 
 def _imply_seen(state: UserState, decision_id: str, item: int, at_s: int) -> None:

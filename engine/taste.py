@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -15,13 +15,16 @@ from engine.catalog import Catalog
 from engine.situation import Moment
 from engine.state import TOUCHES, UserState
 
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+AboveZero = Annotated[float, msgspec.Meta(gt=0)]
+
 
 class TasteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much a touch weighs."""
 
-    half_life_days: float = 30.0  # of a touch, counted back from the newest one
-    other_situation: float = 0.7  # of a touch in another situation than now
-    older: float = 0.25  # of items acted on before the last 50 touches
+    half_life_days: AboveZero = 30.0  # of a touch, counted back from the newest one
+    other_situation: Share = 0.7  # of a touch in another situation than now
+    older: Share = 0.25  # of items acted on before the last 50 touches
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ def read_taste(
     floor = 1.0
     if len(recent):
         age_s = recent["at_s"].max() - recent["at_s"]
-        recency = np.exp2(age_s * np.float32(-1 / (settings.half_life_days * 86_400)))
+        recency = np.exp2(age_s / (-86_400 * settings.half_life_days)).astype(np.float32)
         weights = weights * recency
         floor = float(recency.min())
         if moment.situation:

@@ -165,4 +165,4 @@ def _artifact(
         by_item=["vectors"],
         items=list(item_ids[: model.index.size]),
     )
-    return Artifact(meta, model.arrays())
+    return Artifact(meta, model.index.arrays())

@@ -29,9 +29,9 @@ LOOSE = 0.5  # share of the items
 
 
 class IndexSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The dials between recall and time; `training.gowalla` prints what each buys."""
+    """The dials between recall and time; `training.gowalla_tuning` prints what each buys."""
 
-    search_dimensions: int = 128
+    search_dimensions: int = 192
     rescore: int = 300  # items compared in full
     exact_below: int = 20_000  # items up to which every one is compared
     probes: int = 32  # cells looked into above that
@@ -46,11 +46,13 @@ class Index:
         """`vectors` [n, d] of any float; `centroids` float32 [cells, s] from `train_cells`."""
         self.settings = settings
         self.centroids = centroids
-        self.size = len(vectors)
+        self.size, self.dimensions = vectors.shape
         self.vectors: Floats = np.ascontiguousarray(vectors, np.float32)
         self.known: Mask = np.any(self.vectors != 0, axis=1)  # [n]
         self._all_known = bool(self.known.all())
-        self._first = min(settings.search_dimensions, vectors.shape[1])
+        self._first = min(settings.search_dimensions, self.dimensions)
+        if centroids is not None and centroids.shape[1:] != (self._first,):
+            raise ValueError(f"centroids: expected {self._first} columns, got {centroids.shape}")
         self._coarse = _coarse(self.vectors[:, : self._first], centroids)
 
     def search(self, query: Floats, k: int, allowed: Mask | None = None) -> tuple[Items, Scores]:
@@ -75,6 +77,13 @@ class Index:
         scores = self.vectors[rows] @ query
         scores[~inside] = np.nan
         return np.asarray(scores, np.float32)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What an artifact keeps: `vectors`, by item, and the cells' `centroids`."""
+        arrays: dict[str, NDArray[Any]] = {"vectors": self.vectors.astype(np.float16)}
+        if self.centroids is not None:
+            arrays["centroids"] = self.centroids
+        return arrays
 
     def _mask(self, allowed: Mask | None) -> Mask | None:
         if allowed is None:
@@ -139,13 +148,6 @@ class Indexed:
         known[known] = self.index.known[items[known]]
         return items[known], taste.weights[known]
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The index's arrays for an artifact; `vectors` is by item."""
-        arrays: dict[str, NDArray[Any]] = {"vectors": self.index.vectors.astype(np.float16)}
-        if self.index.centroids is not None:
-            arrays["centroids"] = self.index.centroids
-        return arrays
-
 
 def build_index(vectors: NDArray[np.floating], settings: IndexSettings) -> Index:
     """An index over vectors [n, d], with cells where there are enough items for them."""
@@ -164,7 +166,14 @@ def train_cells(vectors: NDArray[np.floating], settings: IndexSettings) -> Float
         return None
     cells = int(CELLS_PER_ROOT * math.sqrt(len(known)))
     # Spherical: by inner product, a long centroid would draw every item into its cell.
-    means = faiss.Kmeans(known.shape[1], cells, niter=KMEANS_ROUNDS, spherical=True, seed=1)
+    means = faiss.Kmeans(
+        known.shape[1],
+        cells,
+        niter=KMEANS_ROUNDS,
+        spherical=True,
+        seed=1,
+        min_points_per_centroid=1,
+    )
     means.train(np.ascontiguousarray(known, np.float32))
     return np.asarray(means.centroids, np.float32)
 

@@ -12,7 +12,10 @@ from engine.candidates import Sources
 from engine.ranking import Ranker
 from models.artifact import Artifact, BadArtifact
 from models.factors import Als, Bpr
+from models.hybrid import Hybrid
+from models.item_item import ItemItem
 from models.onnx_scorer import OnnxRanker
+from models.popularity import Popular
 from models.spectral import Spectral
 
 RANKER = "ranker"
@@ -23,6 +26,9 @@ OPENERS: Mapping[str, Mapping[str, Callable[[Artifact], Any]]] = {
         "als": Als.from_artifact,
         "bpr": Bpr.from_artifact,
     },
+    "similar": {"item_item": ItemItem.from_artifact},
+    "hybrid": {"hybrid": Hybrid.from_artifact},
+    "popular": {"popular": Popular.from_artifact},
     RANKER: {"ranker": OnnxRanker.from_artifact},
 }
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
 
-from engine.actions import load_actions
+from engine.archive import Archive
 from engine.events import Event
 from engine.profile import UserProfile
 from engine.redis_store import AsyncRedisStore, RedisStore
+from engine.rows import RowFiles
 from engine.settings import Settings
 from engine.stamp import Stamper
+from models.registry import open_registry
+from serving.configuration import read_configuration
+from serving.deciding import Deciding
+from serving.decision_log import DecisionLog
+from serving.decisions import Decisions, decision_routes
 from serving.erasure import Receipt
 from serving.follow import Follower
 from serving.http import MIB, AsgiApp, Role, Route
@@ -17,31 +23,25 @@ from serving.ingest import Accepted, Ingest
 from serving.looking import ItemView, Looking, Readiness
 from serving.metrics import Metrics
 from serving.openapi import documentation
+from serving.recommend import Recommend, RecommendBody, Recommended
 from serving.users import Users
 
 VERSION = "0.1.0"
 INGEST = frozenset({Role.INGEST})
+SERVE = frozenset({Role.SERVE})
 ADMIN: frozenset[Role] = frozenset()
 
 
-class Parts:
-    """What one serving process holds; `settings.redis_url` is set."""
+class Process:
+    """What every serving process holds; `settings.redis_url` is set."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.actions, self.configuration = read_configuration(settings)
         self.store = RedisStore.connect(settings)
         self.reads = AsyncRedisStore(settings, self.store.clustered())
-        actions = load_actions(Path(settings.actions) if settings.actions else None)
-        self.follower = Follower(RedisStore.connect(settings), self.metrics, True, actions)
-        stamper = Stamper(
-            actions,
-            self.follower.catalog,
-            settings.partitions,
-            settings.late_days,
-        )
-        self.ingest = Ingest(stamper, self.reads, self.follower, self.metrics)
-        self.looking = Looking(self.store, Users(self.reads), self.follower)
+        self.follower = Follower(RedisStore.connect(settings), self.metrics, True, self.actions)
 
     async def start(self) -> None:
         self.follower.start()
@@ -51,13 +51,52 @@ class Parts:
         await self.reads.close()
 
 
-def ingest_routes(parts: Parts) -> list[Route]:
+class Deciders:
+    """What a process holds that decides and looks."""
+
+    def __init__(self, process: Process) -> None:
+        settings, follower, metrics = process.settings, process.follower, process.metrics
+        users = Users(process.reads)
+        self.deciding = Deciding(
+            process.actions,
+            process.configuration,
+            users,
+            follower.catalog,
+            open_registry(settings),
+            metrics,
+        )
+        self.log = DecisionLog(
+            process.reads,
+            RowFiles(settings.rows_path),
+            follower,
+            process.configuration.recommending.rows.not_shown,
+            metrics,
+        )
+        self.decisions = Decisions(process.store, Archive(settings.archive_path), follower.catalog)
+        self.recommend = Recommend(self.deciding.parts, settings.partitions, self.log, metrics)
+        self.looking = Looking(process.store, users, follower, self.deciding)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.deciding.start)
+        await self.log.start()
+
+    async def stop(self) -> None:
+        self.deciding.stop()
+        await self.log.stop()
+
+
+def ingest_routes(process: Process) -> list[Route]:
     """The application that takes events."""
+    settings = process.settings
+    stamper = Stamper(
+        process.actions, process.follower.catalog, settings.partitions, settings.late_days
+    )
+    ingest = Ingest(stamper, process.reads, process.follower, process.metrics)
     return [
         Route(
             "POST",
             "/v1/events",
-            parts.ingest.post_events,
+            ingest.post_events,
             INGEST,
             max_body=8 * MIB,
             summary="Append events: one, a list of up to 1,000, or {sent_at, events}",
@@ -68,10 +107,14 @@ def ingest_routes(parts: Parts) -> list[Route]:
     ]
 
 
-def looking_routes(parts: Parts) -> list[Route]:
+def decide_routes(deciders: Deciders) -> list[Route]:
     """The application that decides and looks."""
-    looking = parts.looking
+    looking = deciders.looking
     return [
+        Route("POST", "/v1/recommend", deciders.recommend.post_recommend, SERVE,
+              summary="Decide which items to show",
+              request_type=RecommendBody, response_type=Recommended),
+        *decision_routes(deciders.decisions),
         Route("GET", "/v1/users/{user_id}", looking.get_user, ADMIN,
               summary="A user's state", response_type=UserProfile),
         Route("DELETE", "/v1/users/{user_id}", looking.delete_user, ADMIN,
@@ -87,17 +130,21 @@ def looking_routes(parts: Parts) -> list[Route]:
     ]  # fmt: skip
 
 
-def build(parts: Parts, ingest: bool = True, looking: bool = True) -> AsgiApp:
-    """An application with one or both halves; /docs describes the whole."""
-    taking, answering = ingest_routes(parts), looking_routes(parts)
-    routes = taking if ingest else []
-    if looking:
-        routes = routes + answering
-        routes = routes + documentation([*taking, *answering], "Kairos", VERSION)
+def build(settings: Settings, ingest: bool = True, decide: bool = True) -> AsgiApp:
+    """An application with one or both halves; /docs of the deciding one describes the whole."""
+    process = Process(settings)
+    routes, on_start, on_stop = ingest_routes(process), [process.start], [process.stop]
+    if decide:
+        deciders = Deciders(process)
+        on_start.append(deciders.start)
+        on_stop.append(deciders.stop)
+        answering = decide_routes(deciders)
+        described = documentation([*routes, *answering], "Kairos", VERSION)
+        routes = [*(routes if ingest else []), *answering, *described]
     return AsgiApp(
         routes,
-        parts.follower.keyring.authorize,
-        on_start=[parts.start],
-        on_stop=[parts.stop],
-        observe=lambda route, status: parts.metrics.count("requests", route, str(status)),
+        process.follower.keyring.authorize,
+        on_start=on_start,
+        on_stop=on_stop,
+        observe=lambda route, status: process.metrics.count("requests", route, str(status)),
     )

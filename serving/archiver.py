@@ -14,6 +14,7 @@ from engine.archive import Archive, Row, rows_of
 from engine.errors import Fenced, KairosError
 from engine.ids import ITEMS, SEQUENCE_BITS
 from engine.redis_store import RedisStore
+from engine.rows import RowFiles
 from serving.erasure import EraseJobs
 
 log = logging.getLogger("kairos.archiver")
@@ -32,6 +33,7 @@ class Archiver:
         self._store = store
         self._archive = archive
         self._partitions = [ITEMS, *range(store.settings.partitions)]
+        self._rows = RowFiles(store.settings.rows_path)
         self._jobs = EraseJobs(store, archive)
         self._compacted = time.monotonic()
         self._stop = threading.Event()
@@ -46,6 +48,8 @@ class Archiver:
                 if time.monotonic() - self._compacted > COMPACT_EVERY_S:
                     self._compacted = time.monotonic()
                     self._archive.compact()
+                    self._rows.compact()
+                    self._rows.prune(self._store.settings.rows_days, int(time.time() * 1000))
             except Fenced as error:
                 log.info("%s", error)
             except KairosError as error:

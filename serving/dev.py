@@ -11,7 +11,7 @@ import uvicorn
 from engine.redis_store import RedisStore
 from engine.settings import Settings
 from serving import check
-from serving.app import Parts, build
+from serving.app import build
 from serving.background import Background
 from serving.embedded import Embedded
 from serving.up import Say, check_port, opened_store, restart_if_dead
@@ -46,7 +46,7 @@ class _Server(uvicorn.Server):
 
     def __init__(self, settings: Settings, say: Say) -> None:
         config = uvicorn.Config(
-            build(Parts(settings)),
+            build(settings),
             host=settings.host,
             port=settings.port,
             log_level="warning",

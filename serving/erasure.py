@@ -22,6 +22,7 @@ from engine.ids import event_hash, partition_of
 from engine.records import EraseRecord, encode
 from engine.redis_keys import ERASURES_KEY
 from engine.redis_store import RedisStore
+from engine.rows import RowFiles
 from engine.times import to_rfc3339
 
 log = logging.getLogger("kairos.erasure")
@@ -107,6 +108,7 @@ class EraseJobs:
     def __init__(self, store: RedisStore, archive: Archive) -> None:
         self._store = store
         self._archive = archive
+        self._rows = RowFiles(store.settings.rows_path)
 
     def pending(self) -> list[Job]:
         jobs = [_decode(raw) for raw in self._store.hash_all(ERASURES_KEY).values()]
@@ -137,6 +139,7 @@ class EraseJobs:
         self._count(
             job, "archived records", self._archive.erase(job.user_ids, job.at_ms, job.positions)
         )
+        self._count(job, "training rows", self._rows.erase(job.user_ids, job.at_ms))
         self._count(job, "dead letters", self._drop_dead(job))
         self._count(job, "states", 0 if job.removed.get("states") else len(job.user_ids))
         self._store.rewrite_append_only_file()

@@ -13,6 +13,7 @@ from engine.profile import nameless, profile
 from engine.redis_store import RedisStore
 from engine.times import to_rfc3339
 from serving import erasure, metrics
+from serving.deciding import Deciding
 from serving.follow import POLL_S, Follower
 from serving.http import Request, Response, json_response
 from serving.users import Users
@@ -47,10 +48,13 @@ class Readiness(msgspec.Struct):
 class Looking:
     """The handlers; `store` is used off the event loop only."""
 
-    def __init__(self, store: RedisStore, users: Users, follower: Follower) -> None:
+    def __init__(
+        self, store: RedisStore, users: Users, follower: Follower, deciding: Deciding
+    ) -> None:
         self._store = store
         self._users = users
         self._follower = follower
+        self._deciding = deciding
 
     async def get_user(self, request: Request) -> Response:
         """A user's state, through aliases; 404 where nothing is known."""
@@ -105,13 +109,14 @@ class Looking:
 
     async def readyz(self, request: Request) -> Response:
         """This replica can answer, degraded included; names store, release and fold lag."""
+        release = self._deciding.parts().release
         try:
             partitions = range(self._store.settings.partitions)
             progress = await asyncio.to_thread(self._store.progress, partitions)
         except KairosError as error:
-            return json_response(200, Readiness(True, str(error), None, None, None))
+            return json_response(200, Readiness(True, str(error), release, None, None))
         events, seconds = metrics.lag_events(progress), metrics.lag_s(progress)
-        return json_response(200, Readiness(True, "ok", None, events, round(seconds, 3)))
+        return json_response(200, Readiness(True, "ok", release, events, round(seconds, 3)))
 
     async def get_metrics(self, request: Request) -> Response:
         """Prometheus text, summed over all processes."""

@@ -10,7 +10,7 @@ from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
 from engine.settings import Settings
-from serving.app import Parts, build
+from serving.app import build
 from serving.connecting import connected
 
 # Ray's own defaults are queues without limit.
@@ -39,7 +39,7 @@ def stop() -> None:
 def _deployment(settings: Settings, name: str, logging_config: LoggingConfig) -> Any:
     def application() -> Any:  # built in the replica: connections can't travel
         connected(settings, threading.Event())
-        return build(Parts(settings), ingest=name == "ingest", looking=name == "decide")
+        return build(settings, ingest=name == "ingest", decide=name == "decide")
 
     deployment: Any = serve.deployment(  # its stubs know only the decorator
         serve.ingress(application)(),

@@ -1,4 +1,4 @@
-"""Real servers for the suites that need one: a Valkey alone, and a cluster of three."""
+"""Real servers for the suites that need one, a Valkey alone and a cluster of three; and slates."""
 
 from __future__ import annotations
 
@@ -10,13 +10,22 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from engine.catalog import Catalog
+from engine.pipeline import Parts, Request, Slate, recommend_known
+from engine.recommending import Recommending
+from engine.records import ItemRecord
 from engine.settings import Settings
+from engine.state import UserState
 from serving import embedded
 
 READY_S = 60.0
+NOW = 1_770_000_000_000  # 2026-02-02T02:40:00Z
+ITEMS = 200
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +71,41 @@ def valkey_cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
             server.send_signal(signal.SIGTERM)
         for server in servers:
             server.wait(READY_S)
+
+
+@pytest.fixture(scope="session")
+def item_catalog() -> Catalog:
+    """Items i0 … i199, all available, of ten categories; nobody acted on any."""
+    catalog = Catalog()
+    for term in range(10):
+        catalog.name("category", f"c{term}", term)
+    catalog.apply(
+        ItemRecord(
+            ts=1, arrived=1, item_id=f"i{n}", item=n, attributes={"categories": [f"c{n % 10}"]}
+        )
+        for n in range(ITEMS)
+    )
+    catalog.columns.rank(np.ones(256, np.float32), NOW)
+    return catalog
+
+
+@pytest.fixture(scope="session")
+def decide(item_catalog: Catalog) -> Callable[..., Slate]:
+    """Slates as they are answered, without any model: decide(user_id, at_ms=…, seed=…, …)."""
+    parts = Parts(
+        users=None,  # type: ignore[arg-type]
+        catalog=item_catalog,
+        settings=Recommending(),
+        action_weights=np.ones(256, np.float32),
+        release="r1",
+        config_version="c1",
+    )
+
+    def make(user_id: str, at_ms: int = NOW, size: int = 5, **told: Any) -> Slate:
+        asked = {"at_ms": at_ms, "size": size, "seed": 7} | told
+        return recommend_known(Request(user_id, **asked), UserState(position=77), parts)
+
+    return make
 
 
 def _server_binary() -> str:

@@ -1,12 +1,14 @@
-"""Replay: fold the log again and give, for (user, time) points, the state just before.
+"""Replay: fold the log again and give, for points of users, the state just before.
 
 The fold is the one that serves (engine.fold); the log is the archive and, where a store is given,
 the records that are not archived yet. "Just before t" is: everything that was known before t, in
-log order. A live record is known from its arrival, imported history from when it happened.
+log order. A live record is known from its arrival, imported history from when it happened. A
+decision says the log position at which the state stood that it read: that state exactly.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,10 +38,11 @@ NOTHING = encode_state(UserState())  # what is known of a user before the first 
 
 
 class Point(NamedTuple):
-    """A moment of a user, unix ms."""
+    """A moment of a user, unix ms; or, where a position is given, a place in the log."""
 
     user_id: str
     at_ms: int
+    position: int | None = None  # of the last record of theirs that counts
 
 
 class Log(Protocol):
@@ -106,7 +109,8 @@ class PartitionReplay:
 
     partition: int
     rules: FoldRules
-    points: dict[str, list[int]]  # user -> times, ascending
+    times: dict[str, list[Point]]  # user -> points by time, ascending
+    places: dict[str, list[Point]]  # user -> points by position, ascending
     states: dict[str, UserState] = field(default_factory=dict)
     answers: dict[Point, bytes] = field(default_factory=dict)  # packed states
     disordered: set[str] = field(default_factory=set)  # users whose log is not in time order
@@ -118,7 +122,7 @@ class PartitionReplay:
     def fold(self, entries: Sequence[Entry]) -> None:
         """Fold entries; raises Poisoned, after which the partition has to start again."""
         loaded = Loaded(self.states, self._known)  # type: ignore[arg-type]
-        watch = self._watch if self.points else None
+        watch = self._watch if self.times or self.places else None
         for located in self._known.by_arrival(decode_entries(entries, self.dead)):
             offset = located[-1].position
             changes = fold_records(self.partition, offset, located, loaded, self.rules, watch)
@@ -127,26 +131,38 @@ class PartitionReplay:
 
     def finish(self) -> None:
         """Answer what lies after the last record."""
-        for user_id in list(self.points):
-            state = self.states.get(user_id)
-            if state is not None:
-                self._answer(user_id, state, None)
+        for waiting in (self.times, self.places):
+            for user_id, points in waiting.items():
+                if user_id in self.states:
+                    self._answer(points, len(points), self.states[user_id])
 
     def _watch(self, at: Located, state: UserState) -> None:
         user_id, known_ms = at.record.user_id, at.record.known_ms
         if known_ms < self._answered_upto.get(user_id, 0):
             self.disordered.add(user_id)
-        times = self.points.get(user_id)
-        if times and times[0] <= known_ms:
-            self._answer(user_id, state, known_ms)
+        times = self.times.get(user_id)
+        if times and times[0].at_ms <= known_ms:
+            count = bisect_right(times, known_ms, key=_time)
+            self._answered_upto[user_id] = times[count - 1].at_ms
+            self._answer(times, count, state)
+        places = self.places.get(user_id)
+        if places and _place(places[0]) < at.position:
+            self._answer(places, bisect_left(places, at.position, key=_place), state)
 
-    def _answer(self, user_id: str, state: UserState, upto_ms: int | None) -> None:
-        times = self.points[user_id]
+    def _answer(self, points: list[Point], count: int, state: UserState) -> None:
+        """Answer the first `count` of the points and take them off."""
         packed = encode_state(state)
-        while times and (upto_ms is None or times[0] <= upto_ms):
-            if packed != NOTHING:
-                self.answers[Point(user_id, times[0])] = packed
-            self._answered_upto[user_id] = times.pop(0)
+        if packed != NOTHING:
+            self.answers |= dict.fromkeys(points[:count], packed)
+        del points[:count]
+
+
+def _time(point: Point) -> int:
+    return point.at_ms
+
+
+def _place(point: Point) -> int:
+    return point.position or 0
 
 
 def replay(
@@ -158,7 +174,7 @@ def replay(
     dead: dict[int, dict[tuple[int, int], DeadLetter]] = defaultdict(dict)
     while True:
         runs = {
-            p: PartitionReplay(p, rules, _by_user(wanted, p, total), dead=dead[p])
+            p: PartitionReplay(p, rules, *_by_user(wanted, p, total), dead=dead[p])
             for p in partitions
         }
         poison = _fold_all(log, runs)
@@ -174,7 +190,7 @@ def replay(
         answers |= run.answers
         disordered |= run.disordered
     if disordered:
-        again = [point for point in wanted if point.user_id in disordered]
+        again = [p for p in wanted if p.user_id in disordered and p.position is None]
         answers |= _refold(log, partitions, rules, again, dead)
     states = {user: state for run in runs.values() for user, state in run.states.items()}
     return Replayed(answers, states, sum(run.folded for run in runs.values()))
@@ -199,12 +215,19 @@ class Replayed:
     records: int
 
 
-def _by_user(points: Sequence[Point], partition: int, total: int) -> dict[str, list[int]]:
-    times: dict[str, list[int]] = defaultdict(list)
-    for point in points:
+def _by_user(
+    points: Sequence[Point], partition: int, total: int
+) -> tuple[dict[str, list[Point]], dict[str, list[Point]]]:
+    """A partition's points by user: those by time, and those by position."""
+    times: dict[str, list[Point]] = defaultdict(list)
+    places: dict[str, list[Point]] = defaultdict(list)
+    for point in dict.fromkeys(points):
         if partition_of(point.user_id, total) == partition:
-            times[point.user_id].append(point.at_ms)
-    return {user_id: sorted(set(of_user)) for user_id, of_user in times.items()}
+            (times if point.position is None else places)[point.user_id].append(point)
+    return (
+        {user_id: sorted(of_user, key=_time) for user_id, of_user in times.items()},
+        {user_id: sorted(of_user, key=_place) for user_id, of_user in places.items()},
+    )
 
 
 def _refold(
@@ -237,7 +260,7 @@ def resolve(answers: dict[Point, bytes]) -> dict[Point, Point]:
     for point, packed in answers.items():
         to = decode_state(packed).alias_to
         if to is not None:
-            moved[point] = Point(to, point.at_ms)
+            moved[point] = Point(to, point.at_ms)  # a place in the one log is none in the other
     return moved
 
 

@@ -17,6 +17,9 @@ Make = Callable[..., dict[str, Any]]
 
 ROUTES = {
     "/v1/events": {"post"},
+    "/v1/recommend": {"post"},
+    "/v1/decisions/{decision_id}": {"get"},
+    "/v1/users/{user_id}/decisions": {"get"},
     "/v1/users/{user_id}": {"get", "delete"},
     "/v1/erasures/{receipt_id}": {"get"},
     "/v1/items/{item_id}": {"get"},
@@ -67,6 +70,7 @@ def test_metrics_are_prometheus_text(client: httpx.Client) -> None:
     found = families(client)
     counters = {
         "requests", "rejected", "duplicates_at_edge", "ignored_device_fields", "decisions_lost",
+        "rows_lost", "releases_loaded", "releases_refused", "registry_unavailable",
         "degraded", "overloaded", "events_appended", "events_folded", "events_duplicate",
         "events_forgotten", "events_dead", "events_archived",
     }  # fmt: skip

@@ -1,0 +1,114 @@
+"""A KAIROS_HOME made by commands, as an operator would make it: imported, trained, and measured."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine.errors import KairosError
+from engine.settings import Settings
+from models.registry import open_registry
+
+SAMPLED_S = 0.25
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What a command took."""
+
+    seconds: float
+    peak_mib: float  # the largest of its processes
+    peak_mib_together: float  # all of its processes, what they share counted once
+
+
+def kairos(home: Path, *arguments: object) -> Any:
+    """Run `kairos … --json` on a home, its progress going to our standard error; its JSON.
+
+    Raises KairosError where it ends with an error.
+    """
+    return measured(home, *arguments)[0]
+
+
+def measured(home: Path, *arguments: object) -> tuple[Any, Cost]:
+    """The same, and what it took: the store that it starts counts as well."""
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli.main", *map(str, arguments), "--json"],
+        env=os.environ | {"KAIROS_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    with _watched(process.pid) as peaks:
+        raw = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise KairosError(f"kairos {arguments[0]} ended with {process.returncode}")
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    largest = round(usage.ru_maxrss / unit, 1)
+    together = round(max(peaks, default=0) / 2**20, 1)
+    return msgspec.json.decode(raw), Cost(round(time.monotonic() - started, 1), largest, together)
+
+
+def release_of(home: Path) -> dict[str, Any]:
+    """What serves: each model's kind, bytes, dimensions and settings, from its card."""
+    registry = open_registry(Settings(home=str(home)))
+    release = registry.current()
+    if release is None:
+        raise KairosError(f"nothing is published in {home}")
+    cards = {version.model: registry.card(version) for version in release.versions()}
+    return {"release": release.release_id} | {
+        model: {"bytes": card.bytes, "dimensions": card.dimensions, "settings": card.settings}
+        for model, card in cards.items()
+    }
+
+
+@contextmanager
+def _watched(pid: int) -> Iterator[list[int]]:
+    """Bytes of a process and its descendants together, sampled until the block ends (Linux)."""
+    found: list[int] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(SAMPLED_S):
+            found.append(sum(map(_bytes, _tree(pid))))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
+
+
+def _tree(pid: int) -> list[int]:
+    parents: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+        parents.setdefault(int(parent), []).append(int(folder.name))
+    found = [pid]
+    for one in found:
+        found += parents.get(one, [])
+    return found
+
+
+def _bytes(pid: int) -> int:
+    """Proportional set size: of a shared page each process has its share."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # gone by now
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))

@@ -1,0 +1,141 @@
+"""A decision's id, which says where its record lies, and that record.
+
+The record is appended to the partition of the user who was asked about; where an alias leads on,
+the fold sends it after the person, as it does with events.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import struct
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.candidates import SOURCES, Items
+from engine.ids import event_hash
+from engine.pipeline import Request, Slate
+from engine.records import Considered, DecidedFor, DecidedMoment, DecidedSlot, DecisionRecord
+from engine.situation import Moment
+from engine.times import LATEST_MS
+
+CONSIDERED = 10
+FILTER_BYTES = 2048  # a longer filter is not kept with the decision
+
+SOURCE_NAMES = (*SOURCES, "given")
+
+# By the bits of Candidates.brought, as Candidates.source has it, for all rows at once.
+_FIRST_SOURCE = np.array(
+    [next((s for s in range(len(SOURCES)) if bits >> s & 1), len(SOURCES)) for bits in range(256)],
+    np.uint8,
+)
+_VERSION = 1
+_PLACE = struct.Struct(">BHQ10s")  # version, partition, unix ms, random
+
+
+def new_decision_id(partition: int, at_ms: int) -> str:
+    """28 characters that mean nothing to clients, 80 bits of them random."""
+    raw = _PLACE.pack(_VERSION, partition, at_ms, secrets.token_bytes(10))
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def place_of(decision_id: str) -> tuple[int, int] | None:
+    """(partition, unix ms) that an id of ours carries, None for any other id."""
+    padded = decision_id + "=" * (-len(decision_id) % 4)
+    try:
+        raw = base64.b64decode(padded, altchars=b"-_", validate=True)
+        version, partition, at_ms, _ = _PLACE.unpack(raw)
+    except (ValueError, struct.error):
+        return None
+    same = base64.urlsafe_b64encode(raw).decode().rstrip("=") == decision_id
+    if not same or version != _VERSION or partition > 1023 or at_ms > LATEST_MS:
+        return None
+    return partition, at_ms
+
+
+def record_of(slate: Slate, decision_id: str, arrived_ms: int) -> DecisionRecord:
+    """The slate as a log record; appended twice, it counts once."""
+    request, user_id = slate.request, slate.request.user_id
+    return DecisionRecord(
+        ts=request.at_ms,
+        arrived=arrived_ms,
+        user_id=user_id,
+        hash=event_hash(user_id, f"decision {decision_id}"),  # as engine.stamp has it
+        decision_id=decision_id,
+        slots=_slots(slate),
+        surface=request.surface,
+        module_id=request.module_id,
+        asked=_asked(request),
+        moment=_moment(slate.moment),
+        candidates=len(slate.candidates.items),
+        considered=_considered(slate),
+        release=slate.release,
+        config_version=slate.config_version,
+        state_position=slate.position,
+        seed=request.seed,
+        degraded=slate.degraded,
+        device=request.device,
+    )
+
+
+def not_shown(slate: Slate) -> list[int]:
+    """Places in the pool that no slot took, best first."""
+    chosen = {choice.row for choice in slate.choices}
+    return [place for place in range(len(slate.ranked.rows)) if place not in chosen]
+
+
+def first_sources(slate: Slate, pool: list[int]) -> NDArray[np.uint8]:
+    """uint8 [n]: of places in the pool, the first source as an index into SOURCE_NAMES."""
+    return _FIRST_SOURCE[slate.candidates.brought[slate.ranked.rows[pool]]]
+
+
+def items_of(slate: Slate, pool: list[int]) -> Items:
+    """int32 [n]: dense ids of places in the pool."""
+    return slate.candidates.items[slate.ranked.rows[pool]]
+
+
+def _slots(slate: Slate) -> list[DecidedSlot]:
+    pool = [choice.row for choice in slate.choices]
+    items, sources = items_of(slate, pool).tolist(), first_sources(slate, pool).tolist()
+    return [
+        DecidedSlot(item, position, choice.propensity, round(choice.value, 6), SOURCE_NAMES[source])
+        for position, (item, choice, source) in enumerate(
+            zip(items, slate.choices, sources, strict=True)
+        )
+    ]
+
+
+def _considered(slate: Slate) -> list[Considered]:
+    places = not_shown(slate)[:CONSIDERED]
+    items = items_of(slate, places).tolist()
+    values = slate.ranked.values[places].tolist()
+    return [Considered(item, round(value, 6)) for item, value in zip(items, values, strict=True)]
+
+
+def _asked(request: Request) -> DecidedFor:
+    kept, length = dict(request.filter), 0
+    if kept and len(encoded := msgspec.json.encode(kept)) > FILTER_BYTES:
+        kept, length = {}, len(encoded)
+    return DecidedFor(
+        size=request.size,
+        like=request.like,
+        given=None if request.only is None else len(request.only),
+        excluded=len(request.excluded),
+        filter=kept,
+        filter_bytes=length,
+        include_seen=request.include_seen,
+        explore=request.explore,
+    )
+
+
+def _moment(moment: Moment) -> DecidedMoment:
+    return DecidedMoment(
+        moment.name,
+        moment.confidence,
+        moment.hour,
+        moment.weekday,
+        moment.age_s,
+        moment.device_type,
+    )

@@ -1,0 +1,105 @@
+"""The parts that requests are answered with, built anew when a release or a name comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from models.loading import Models, load
+
+from engine.actions import Actions
+from engine.catalog import Catalog
+from engine.errors import KairosError
+from engine.pipeline import NOBODY, Parts, Request, Users, recommend_known
+from engine.state import TOUCH, Touch, UserState
+from engine.taste import weights_by_term
+from models.artifact import Artifact
+from models.registry import Registry
+from models.release import Release
+from serving.configuration import Configuration
+from serving.metrics import Metrics
+from serving.releases import Loaded, ReleaseWatcher
+
+
+class Deciding:
+    """Gives each request its Parts; `start` loads the release that is published."""
+
+    def __init__(
+        self,
+        actions: Actions,
+        configuration: Configuration,
+        users: Users,
+        catalog: Catalog,
+        registry: Registry,
+        metrics: Metrics,
+    ) -> None:
+        self._actions = actions
+        self._configuration = configuration
+        self._users = users
+        self._catalog = catalog
+        self._version = configuration.version
+        self._watcher = ReleaseWatcher[Models](registry, catalog, self._load, self._probe, metrics)
+        self._made_for: tuple[Loaded[Models] | None, int] = (None, -1)
+        self._parts = self._build(None)
+
+    def start(self) -> None:
+        self._watcher.start()
+
+    def stop(self) -> None:
+        self._watcher.stop()
+
+    def parts(self) -> Parts:
+        """The parts of the release that serves now."""
+        now = (self._watcher.current, len(self._catalog.terms["action"]))
+        if now != self._made_for:
+            loaded = now[0]
+            self._parts = self._build(loaded)
+            self._made_for = now
+        return self._parts
+
+    def _build(self, loaded: Loaded[Models] | None) -> Parts:
+        weights = weights_by_term(self._actions, self._catalog)
+        parts = Parts(
+            self._users,
+            self._catalog,
+            self._configuration.recommending,
+            weights,
+            config_version=self._version,
+        )
+        if loaded is None:
+            return parts
+        return self._with(parts, loaded.parts, loaded.release.release_id)
+
+    def _with(self, parts: Parts, models: Models, release_id: str) -> Parts:
+        weights = self._configuration.objective.weights(list(models.outcomes))
+        return replace(
+            parts,
+            sources=models.sources,
+            ranker=models.ranker,
+            outcome_weights=weights,
+            release=release_id,
+        )
+
+    def _load(self, release: Release, artifacts: Mapping[str, Artifact]) -> Models:
+        return load(artifacts)
+
+    def _probe(self, models: Models) -> None:
+        """Answer for somebody unknown and for somebody who touched items."""
+        parts = self._with(self._build(None), models, "probe")
+        for state in (NOBODY, _somebody(self._catalog)):
+            asked = Request("probe", int(time.time() * 1000), size=10, seed=1)
+            slate = recommend_known(asked, state, parts)
+            if not np.isfinite(slate.ranked.values).all():
+                raise KairosError("the release gives values that are no numbers")
+            if slate.eligible.allowed.any() and not slate.choices:
+                raise KairosError("the release finds nothing to show")
+
+
+def _somebody(catalog: Catalog) -> UserState:
+    """Somebody who touched the ten most popular items."""
+    now_s = int(time.time())
+    items = catalog.columns.popular[:10].tolist()
+    recent = [TOUCH.pack(*Touch(item, 0, now_s, 0)) for item in items]
+    return UserState(recent=b"".join(recent), first_s=now_s, last_s=now_s)

@@ -1,0 +1,167 @@
+"""What people are shown of a decision: names in place of dense numbers, RFC 3339 times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from engine.catalog import Catalog
+from engine.records import (
+    DecidedFor,
+    DecidedMoment,
+    DecidedSlot,
+    DecisionRecord,
+    ImpressionRecord,
+    InteractionRecord,
+)
+from engine.times import to_rfc3339
+
+Outcome = InteractionRecord | ImpressionRecord
+
+
+class SlotView(msgspec.Struct, omit_defaults=True):
+    """One slot; imported history knows neither score nor source."""
+
+    position: int
+    item_id: str
+    propensity: float | None = None
+    score: float | None = None
+    source: str | None = None
+
+
+class ConsideredView(msgspec.Struct):
+    """An item that was ranked and not shown; `score` is the ranker's."""
+
+    item_id: str
+    score: float | None
+
+
+class AskedView(msgspec.Struct, omit_defaults=True):
+    """What was asked; `filter_bytes` is the length of a filter too long to be kept."""
+
+    size: int
+    explore: bool
+    include_seen: bool
+    item_id: str | None = None  # more like this
+    candidates: int | None = None  # how many the request named
+    excluded: int = 0
+    filter: dict[str, Any] = {}
+    filter_bytes: int = 0
+
+
+class MomentView(msgspec.Struct):
+    """The situation that the decision was made in; `hour` is local, Monday is 0."""
+
+    name: str
+    confidence: float
+    age_s: float | None
+    hour: float
+    weekday: int
+    device_type: str | None
+
+
+class OutcomeView(msgspec.Struct, omit_defaults=True):
+    """What came back: an interaction, or an impression with all the items that were seen."""
+
+    type: str
+    ts: str
+    item_ids: list[str]
+    action: str | None = None
+    value: float | None = None
+
+
+class DecisionView(msgspec.Struct, omit_defaults=True):
+    """A decision: what was shown, why, and what else was considered."""
+
+    decision_id: str
+    user_id: str
+    ts: str  # the moment that was decided for …
+    decided_at: str  # … and when: another time only where `at` was asked
+    slots: list[SlotView]
+    surface: str | None = None
+    module_id: str | None = None
+    asked: AskedView | None = None
+    situation: MomentView | None = None
+    release: str | None = None
+    config_version: str = ""
+    degraded: str | None = None
+    candidates: int = 0
+    considered: list[ConsideredView] = []
+    seed: str | None = None  # 63 bits, which not every JSON reader takes as a number
+    state_position: str | None = None  # in the log, at which the user's state stood; the same
+    imported: bool = False
+    outcomes: list[OutcomeView] | None = None  # by this user within a day; one decision's alone
+
+
+class DecisionList(msgspec.Struct):
+    """A person's decisions, newest first; `next` is the `before` of the next page."""
+
+    decisions: list[DecisionView]
+    next: str | None
+
+
+def decision_view(record: DecisionRecord, catalog: Catalog) -> DecisionView:
+    """The decision without its outcomes."""
+    return DecisionView(
+        decision_id=record.decision_id,
+        user_id=record.user_id,
+        ts=to_rfc3339(record.ts),
+        decided_at=to_rfc3339(record.known_ms),
+        slots=[_slot(slot, catalog) for slot in record.slots],
+        surface=record.surface,
+        module_id=record.module_id,
+        asked=None if record.asked is None else _asked(record.asked, catalog),
+        situation=None if record.moment is None else _moment(record.moment),
+        release=record.release,
+        config_version=record.config_version,
+        degraded=record.degraded,
+        candidates=record.candidates,
+        considered=[ConsideredView(_item(c.item, catalog), c.value) for c in record.considered],
+        seed=None if record.seed is None else str(record.seed),
+        state_position=str(record.state_position) if record.state_position else None,
+        imported=record.imported,
+    )
+
+
+def outcome_view(record: Outcome, catalog: Catalog) -> OutcomeView:
+    """An interaction or impression that carried the decision's id."""
+    ts = to_rfc3339(record.ts)
+    if isinstance(record, ImpressionRecord):
+        items = [_item(item, catalog) for shown in record.shown for item in shown.items]
+        return OutcomeView("impression", ts, items)
+    items = [] if record.item_id is None else [record.item_id]
+    return OutcomeView("interaction", ts, items, record.action, record.value)
+
+
+def _slot(slot: DecidedSlot, catalog: Catalog) -> SlotView:
+    item_id = _item(slot.item, catalog)
+    return SlotView(slot.position, item_id, slot.propensity, slot.score, slot.source)
+
+
+def _asked(asked: DecidedFor, catalog: Catalog) -> AskedView:
+    return AskedView(
+        size=asked.size,
+        explore=asked.explore,
+        include_seen=asked.include_seen,
+        item_id=None if asked.like is None else _item(asked.like, catalog),
+        candidates=asked.given,
+        excluded=asked.excluded,
+        filter=asked.filter,
+        filter_bytes=asked.filter_bytes,
+    )
+
+
+def _moment(moment: DecidedMoment) -> MomentView:
+    return MomentView(
+        moment.situation,
+        moment.confidence,
+        moment.age_s,
+        moment.hour,
+        moment.weekday,
+        moment.device_type,
+    )
+
+
+def _item(item: int, catalog: Catalog) -> str:
+    return catalog.id_of(item) or f"#{item}"

@@ -1,0 +1,146 @@
+"""Why a slate is what it is: sources, features that weighed, what was dropped by which rule."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from engine import features
+from engine.candidates import SOURCES, gather
+from engine.eligibility import dropped
+from engine.pipeline import Parts, Slate
+
+WEIGHED = 3  # features named per item
+CONSIDERED = 10
+DROPPED = 50
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """One reason, for programs and for people."""
+
+    code: str
+    text: str
+
+
+class Dropped(msgspec.Struct, frozen=True):
+    """A candidate that a rule took out."""
+
+    item_id: str
+    rule: str
+
+
+class Considered(msgspec.Struct, frozen=True):
+    """A candidate that was ranked and not shown."""
+
+    item_id: str
+    score: float
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """What else there was."""
+
+    candidates: int
+    brought: dict[str, int]  # source -> how many it brought
+    considered: list[Considered]
+    dropped: list[Dropped]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The reasons of each slot, and of the whole."""
+
+    reasons: list[list[Reason]]
+    explanation: Explanation
+
+
+def explain(slate: Slate, parts: Parts) -> Told:
+    """Look at a slate again; costs a few times the decision itself."""
+    weighed = _weighed(slate, parts)
+    reasons = []
+    for place, choice in enumerate(slate.choices):
+        row = slate.candidate(choice)
+        told = [_brought(slate, row), *weighed[place]]
+        if choice.propensity < 0.5 and slate.request.explore:
+            told.append(Reason("explored", "drawn instead of the best, to learn"))
+        reasons.append(told)
+    return Told(reasons, _explanation(slate, parts))
+
+
+def _brought(slate: Slate, row: int) -> Reason:
+    bits = int(slate.candidates.brought[row])
+    names = [name for s, name in enumerate(SOURCES) if bits >> s & 1]
+    if not names:
+        return Reason("given", "the request named it")
+    return Reason(names[0], f"brought by {', '.join(names)}")
+
+
+def _weighed(slate: Slate, parts: Parts) -> list[list[Reason]]:
+    """The features whose typical value among the candidates would change an item's value most."""
+    ranker, chosen = parts.ranker, [slate.candidate(choice) for choice in slate.choices]
+    if ranker is None or not chosen or slate.degraded or slate.request.like is not None:
+        return [[] for _ in chosen]
+    rows = slate.rows[chosen]
+    with np.errstate(all="ignore"):
+        typical = np.nanmedian(np.where(np.isfinite(slate.rows), slate.rows, np.nan), axis=0)
+    without = np.repeat(rows[:, None, :], features.COUNT, axis=1)
+    every = np.arange(features.COUNT)
+    without[:, every, every] = typical
+    values = ranker.chances(rows) @ parts.outcome_weights
+    changed = ranker.chances(without.reshape(-1, features.COUNT)) @ parts.outcome_weights
+    weights = values[:, None] - changed.reshape(len(rows), features.COUNT)
+    told = []
+    for row, weight in zip(rows, weights, strict=True):
+        most = np.argsort(-np.abs(weight))[:WEIGHED]
+        told.append([_weight(int(f), row[f], float(weight[f])) for f in most if weight[f]])
+    return told
+
+
+def _weight(feature: int, value: float, weight: float) -> Reason:
+    name = features.NAMES[feature]
+    known = "not known" if np.isnan(value) else f"{value:.3g}"
+    return Reason("feature", f"{name} = {known} weighs {weight:+.3g}")
+
+
+def _explanation(slate: Slate, parts: Parts) -> Explanation:
+    catalog = parts.catalog
+    name = catalog.id_of
+    chosen = {choice.row for choice in slate.choices}
+    ranked = [
+        Considered(name(int(slate.candidates.items[row])) or "", round(float(value), 6))
+        for place, (row, value) in enumerate(
+            zip(slate.ranked.rows, slate.ranked.values, strict=True)
+        )
+        if place not in chosen
+    ]
+    brought: Counter[str] = Counter()
+    for row in range(len(slate.candidates.items)):
+        brought[slate.candidates.source(row)] += 1
+    return Explanation(
+        len(slate.candidates.items),
+        dict(brought),
+        ranked[:CONSIDERED],
+        [Dropped(name(item) or "", rule) for item, rule in _dropped(slate, parts)],
+    )
+
+
+def _dropped(slate: Slate, parts: Parts) -> list[tuple[int, str]]:
+    """(dense id, rule) of what the sources bring where no rule holds them back."""
+    asked, columns, settings = slate.request, parts.catalog.columns, parts.settings
+    found = asked.only
+    if found is None:
+        every = np.ones(columns.size, np.bool_)
+        brought = gather(
+            parts.sources,
+            columns,
+            slate.taste,
+            slate.moment,
+            every,
+            settings.sources,
+            settings.candidates,
+        )
+        found = np.concatenate([brought.items, asked.excluded])
+    items = list(dict.fromkeys(found.tolist()))
+    return dropped(items, slate.eligible, parts.catalog, asked.at_ms)[:DROPPED]

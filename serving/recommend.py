@@ -1,0 +1,235 @@
+"""`POST /v1/recommend`: decode → engine.pipeline.recommend → encode → offer to the decision log."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, UnsetType
+
+from engine.candidates import Items
+from engine.catalog import Catalog
+from engine.decisions import new_decision_id
+from engine.device import Device, read_device
+from engine.errors import InvalidInput
+from engine.events import Id, Time
+from engine.ids import partition_of
+from engine.pipeline import Parts, Slate, recommend
+from engine.pipeline import Request as Asked
+from engine.times import to_ms
+from serving.decision_log import DecisionLog
+from serving.explain import Explanation, Reason, explain
+from serving.http import Refusal, Request, Response, Role, decode, json_response, problem
+from serving.metrics import Metrics
+
+MOST_ITEMS = 1000  # in candidates, exclude and a cursor
+
+
+class RecommendBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What can be asked."""
+
+    user_id: Id
+    surface: Id | None = None
+    size: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
+    item_id: Id | None = None  # more like this
+    module_id: Id | None = None  # see all
+    candidates: Annotated[list[Id], msgspec.Meta(max_length=MOST_ITEMS)] | None = None
+    exclude: Annotated[list[Id], msgspec.Meta(max_length=MOST_ITEMS)] = []
+    include_seen: bool = False
+    filter: dict[str, Any] = {}
+    cursor: str | None = None
+    attributes: Annotated[list[Id], msgspec.Meta(max_length=50)] = []
+    device: dict[str, Any] | None = None
+    explain: bool = False
+    explore: bool = True
+    dry_run: bool = False
+    at: Time | None = None
+
+
+class SituationView(msgspec.Struct, frozen=True):
+    """The situation that a decision was made in."""
+
+    name: str
+    confidence: float
+    age_s: float | None
+
+
+class ItemShown(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One slot of an answer; `score` is null for an id that the catalogue does not know."""
+
+    item_id: str
+    score: float | None
+    propensity: float
+    source: str
+    reasons: list[Reason] | UnsetType = UNSET
+    attributes: dict[str, Any] | UnsetType = UNSET
+
+
+class Recommended(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer; `degraded` says why it is a plainer one."""
+
+    decision_id: str
+    release: str | None
+    config_version: str
+    situation: SituationView
+    items: list[ItemShown]
+    next: str | UnsetType = UNSET
+    degraded: str | UnsetType = UNSET
+    explanation: Explanation | UnsetType = UNSET
+
+
+class Recommend:
+    """The handler; `parts` gives the parts of the release that serves now."""
+
+    def __init__(
+        self, parts: Callable[[], Parts], partitions: int, log: DecisionLog, metrics: Metrics
+    ) -> None:
+        self._parts = parts
+        self._partitions = partitions
+        self._log = log
+        self._metrics = metrics
+
+    async def post_recommend(self, request: Request) -> Response:
+        """Decide what to show; degraded rather than late or absent."""
+        body = decode(request.body, RecommendBody)
+        if body.at is not None and request.role is not Role.ADMIN:
+            detail = "only an admin key may decide as if it were another time"
+            raise Refusal(problem(403, "forbidden", "Forbidden", detail, field="at"))
+        parts = self._parts()
+        asked, unknown = self._asked(body, parts.catalog)
+        slate = await recommend(asked, parts)
+        if slate.degraded is not None:
+            self._metrics.count("degraded", slate.degraded)
+        partition = partition_of(body.user_id, self._partitions)
+        decision_id = new_decision_id(partition, int(time.time() * 1000))
+        answer = _answer(body, decision_id, slate, parts, unknown)
+        if not body.dry_run:
+            self._log.offer(decision_id, slate)
+        return json_response(200, answer)
+
+    def _asked(self, body: RecommendBody, catalog: Catalog) -> tuple[Asked, list[str]]:
+        """The request with dense ids, and the candidates that no event ever named."""
+        if body.filter:
+            catalog.attributes.check(body.filter)
+        excluded = _known(body.exclude, catalog)
+        if body.cursor is not None:
+            excluded = np.concatenate([excluded, _read_cursor(body)])
+        like = None
+        if body.item_id is not None:
+            like = catalog.by_id.get(body.item_id)
+            if like is None:
+                raise InvalidInput("item_id", "no event named this item")
+        only, unknown = None, []
+        if body.candidates is not None:
+            named = list(dict.fromkeys(body.candidates))
+            only = _known(named, catalog)
+            if not body.filter and body.cursor is None:  # what nobody described can't match
+                gone = set(body.exclude)
+                unknown = [i for i in named if i not in catalog.by_id and i not in gone]
+        asked = Asked(
+            user_id=body.user_id,
+            at_ms=int(time.time() * 1000) if body.at is None else to_ms(body.at, "at"),
+            size=body.size,
+            device=self._device(body.device),
+            surface=body.surface,
+            module_id=body.module_id,
+            like=like,
+            only=only,
+            excluded=excluded,
+            filter=body.filter,
+            include_seen=body.include_seen,
+            explore=body.explore,
+        )
+        return asked, unknown
+
+    def _device(self, raw: dict[str, Any] | None) -> Device | None:
+        if raw is None:
+            return None
+        device, ignored = read_device(raw)
+        for name in ignored:
+            self._metrics.count("ignored_device_fields", name if name in DEVICE else "unknown")
+        return device
+
+
+DEVICE = {field.name for field in msgspec.structs.fields(Device)}
+
+
+def _answer(
+    body: RecommendBody, decision_id: str, slate: Slate, parts: Parts, unknown: list[str]
+) -> Recommended:
+    catalog, moment = parts.catalog, slate.moment
+    told = explain(slate, parts) if body.explain else None
+    shown = []
+    for place, choice in enumerate(slate.choices):
+        row = slate.candidate(choice)
+        item = catalog.items[int(slate.candidates.items[row])]
+        assert item is not None  # only what is available is chosen
+        shown.append(
+            ItemShown(
+                item.item_id,
+                round(choice.value, 6),
+                choice.propensity,
+                slate.candidates.source(row),
+                told.reasons[place] if told else UNSET,
+                {name: item.attribute(name) for name in body.attributes} or UNSET,
+            )
+        )
+    room = body.size - len(shown)
+    shown += [ItemShown(item_id, None, 1.0, "unknown") for item_id in unknown[:room]]
+    more = len(slate.candidates.items) > len(slate.choices)
+    return Recommended(
+        decision_id=decision_id,
+        release=slate.release,
+        config_version=slate.config_version,
+        situation=SituationView(moment.name, round(moment.confidence, 4), moment.age_s),
+        items=shown,
+        next=_cursor(body, slate) if more and slate.choices else UNSET,
+        degraded=slate.degraded or UNSET,
+        explanation=told.explanation if told else UNSET,
+    )
+
+
+def _known(item_ids: list[str], catalog: Catalog) -> Items:
+    by_id = catalog.by_id
+    return np.array([by_id[item_id] for item_id in item_ids if item_id in by_id], np.int32)
+
+
+class _Cursor(msgspec.Struct, array_like=True):
+    """What was answered before, so that a next page needs no memory of the server."""
+
+    asked: bytes  # fingerprint of the request without size and cursor
+    items: bytes  # dense ids, int32
+
+
+def _cursor(body: RecommendBody, slate: Slate) -> str | UnsetType:
+    before = _read_cursor(body) if body.cursor is not None else np.zeros(0, np.int32)
+    items = np.concatenate([before, np.array(slate.items(), np.int32)])
+    if len(items) > MOST_ITEMS:
+        return UNSET
+    packed = msgspec.msgpack.encode(_Cursor(_fingerprint(body), items.tobytes()))
+    return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def _read_cursor(body: RecommendBody) -> Items:
+    expected = "expected `next` of an earlier answer to the same request"
+    text = body.cursor or ""
+    try:
+        packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        cursor = msgspec.msgpack.decode(packed, type=_Cursor)
+        items: Items = np.frombuffer(cursor.items, np.int32)
+    except (ValueError, msgspec.DecodeError):
+        raise InvalidInput("cursor", expected) from None
+    if cursor.asked != _fingerprint(body) or len(items) > MOST_ITEMS:
+        raise InvalidInput("cursor", expected)
+    return items
+
+
+def _fingerprint(body: RecommendBody) -> bytes:
+    what = (body.user_id, body.surface, body.item_id, body.module_id, body.candidates, body.filter,
+            body.exclude, body.include_seen)  # fmt: skip
+    return hashlib.blake2b(msgspec.json.encode(what), digest_size=8).digest()

@@ -1,0 +1,148 @@
+"""The test: contenders on the latest part of the log, and what each stage has proved there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from engine.candidates import Sources
+from engine.pipeline import Parts
+from models.loading import Models
+from models.release import Metric
+from training.evaluate import METRICS, Scored, Trial, better, difference, evaluate, summary
+from training.material import Material
+from training.moments import Case
+
+POPULAR, RECENT, FACTORS, SIMILAR = "popular", "popular lately", "factors", "item-item"
+RETRIEVAL, RANKED, PUBLISHED = "retrieval", "retrieval + ranker", "published release"
+WITH_HYBRID, WITHOUT_HYBRID = "retrieval with hybrid", "retrieval without"
+BASELINES = (POPULAR, RECENT)
+FEWEST_MOMENTS = 100  # later than what the published release learned from
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Whether one thing is better than another on later data, by the first metric."""
+
+    what: str
+    over: str
+    difference: Metric
+    proved: bool
+    moments: int
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The release that serves now, and until when it has seen what happened."""
+
+    release_id: str
+    models: Models
+    saw_until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the test went."""
+
+    scores: Mapping[str, Scored]
+    verdicts: Sequence[Verdict]
+    candidate: str
+    better: bool
+    reason: str
+
+    @property
+    def ranker_earned(self) -> bool:
+        """Whether the ranker has its place in the release."""
+        return self.candidate == RANKED
+
+
+def contest(
+    material: Material, sources: Sources, ranked: Models | None, published: Published | None
+) -> Outcome:
+    """Everyone on the test part; `sources` were fitted to what came before it."""
+    contenders = _contenders(material, sources, ranked)
+    trials = evaluate(material.test, material.states, material.items, contenders)
+    resamples = material.job.training.evaluation.resamples
+    scores = {name: summary(trial, resamples) for name, trial in trials.items()}
+    verdicts = [_verdict(trials, FACTORS, over, resamples) for over in (*BASELINES, SIMILAR)]
+    candidate = RETRIEVAL
+    if ranked is not None:
+        verdicts.append(_verdict(trials, RANKED, RETRIEVAL, resamples))
+        candidate = RANKED if verdicts[-1].proved else RETRIEVAL
+    decisive = [_verdict(trials, candidate, over, resamples) for over in BASELINES]
+    if published is not None:
+        later = _against_published(material, contenders[candidate], published)
+        scores[PUBLISHED] = summary(later[PUBLISHED], resamples)
+        decisive.append(_verdict(later, candidate, PUBLISHED, resamples))
+    return Outcome(
+        scores,
+        [*verdicts, *decisive],
+        candidate,
+        *_decide(decisive),
+    )
+
+
+def hybrid_verdict(material: Material, sources: Sources) -> Verdict:
+    """Whether the hybrid helps retrieval, on the middle part: before the ranker learns from it."""
+    contenders = {
+        WITH_HYBRID: material.parts(sources),
+        WITHOUT_HYBRID: material.parts(replace(sources, hybrid=None)),
+    }
+    trials = evaluate(material.validation, material.states, material.items, contenders)
+    resamples = material.job.training.evaluation.resamples
+    return _verdict(trials, WITH_HYBRID, WITHOUT_HYBRID, resamples)
+
+
+def _contenders(material: Material, sources: Sources, ranked: Models | None) -> dict[str, Parts]:
+    alone = {
+        POPULAR: Sources(),
+        RECENT: Sources(popular=sources.popular),
+        FACTORS: Sources(factors=sources.factors),
+        SIMILAR: Sources(factors=sources.similar),
+        RETRIEVAL: sources,
+    }
+    found = {name: material.parts(of) for name, of in alone.items()}
+    if ranked is not None:
+        found[RANKED] = with_models(material, ranked)
+    return found
+
+
+def with_models(material: Material, models: Models) -> Parts:
+    """What a request is answered with from these models, the operator's weights applied."""
+    weights = material.job.objective.weights(models.outcomes)
+    return replace(material.parts(models.sources), ranker=models.ranker, outcome_weights=weights)
+
+
+def _against_published(
+    material: Material, candidate: Parts, published: Published
+) -> dict[str, Trial]:
+    """On the moments that the published release has not seen, or none: it would know the answer."""
+    cases: list[Case] = [c for c in material.test if c.point.at_ms > published.saw_until_ms]
+    name = RANKED if candidate.ranker is not None else RETRIEVAL
+    contenders = {name: candidate, PUBLISHED: with_models(material, published.models)}
+    return evaluate(cases, material.states, material.items, contenders)
+
+
+def _verdict(trials: Mapping[str, Trial], what: str, over: str, resamples: int) -> Verdict:
+    found = difference(trials[what], trials[over], resamples)
+    return Verdict(what, over, found, better(found), len(trials[what].users))
+
+
+def _decide(decisive: Sequence[Verdict]) -> tuple[bool, str]:
+    """Whether to publish, and why or why not, in a sentence."""
+    for verdict in decisive:
+        if verdict.over == PUBLISHED and verdict.moments < FEWEST_MOMENTS:
+            return False, (
+                f"only {verdict.moments} moments are later than what the published release "
+                f"learned from: nothing can be proved on fewer than {FEWEST_MOMENTS}"
+            )
+        if not verdict.proved:
+            return False, f"not proved better than {verdict.over} ({told(verdict.difference)})"
+    over = " and ".join(verdict.over for verdict in decisive)
+    return True, f"better than {over}"
+
+
+def told(metric: Metric) -> str:
+    """A difference in NDCG and its interval, for a sentence."""
+    return f"{METRICS[0]} {metric.value:+.4f}, interval {metric.low:+.4f} to {metric.high:+.4f}"

@@ -1,0 +1,138 @@
+"""Evaluate releases on moments of the past, through the request's own road.
+
+At each moment the user's state just before it goes through `engine.pipeline.recommend`, without
+exploration, and the slate is held against what that user then took up. Every model sees the same
+moments, so that two can be compared user by user: the intervals are those of a paired bootstrap
+that draws users (Efron and Tibshirani 1993, chapter 8), since acts of one user are not independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.pipeline import Parts, Request, recommend_known
+from engine.state import UserState
+from models.release import Metric
+from training.item_history import ItemHistory
+from training.moments import Case, States
+
+METRICS = ("ndcg@10", "recall@20", "mrr")
+NDCG, RECALL = 10, 20
+SEED = 1
+
+Floats = NDArray[np.float64]
+
+
+class Scored(msgspec.Struct, frozen=True):
+    """How one model did."""
+
+    metrics: dict[str, Metric]  # METRICS, with 95 % intervals; and coverage and novelty
+
+    def value(self, metric: str) -> float:
+        return self.metrics[metric].value
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What one model showed, moment by moment."""
+
+    users: NDArray[np.int64]  # [cases]
+    hits: Floats  # [cases, len(METRICS)]
+    coverage: float  # share of the catalogue that was shown to anybody
+    novelty: float  # mean −log2 of the shown items' shares of all acts
+
+
+def evaluate(
+    cases: Sequence[Case],
+    states: States,
+    items: ItemHistory,
+    contenders: Mapping[str, Parts],
+    done: Callable[[int], None] = lambda cases: None,
+) -> dict[str, Trial]:
+    """Every contender on every moment; `cases` in time order. `done` hears how far it is."""
+    hits: dict[str, list[tuple[float, ...]]] = {name: [] for name in contenders}
+    shown: dict[str, list[list[int]]] = {name: [] for name in contenders}
+    surprise: dict[str, list[float]] = {name: [] for name in contenders}
+    for number, case in enumerate(cases):
+        columns = items.at(case.point.at_ms).columns
+        state = states.at(case.point)
+        acts = columns.counts[:, 1:].sum(1) + 1.0
+        bits = np.log2(acts.sum()) - np.log2(acts)
+        for name, parts in contenders.items():
+            slate = slate_of(case, state, parts)
+            hits[name].append(judge(slate, case))
+            shown[name].append(slate[:NDCG])
+            surprise[name].append(float(bits[slate[:NDCG]].mean()) if slate else 0.0)
+        done(number + 1)
+    users = np.array([case.user for case in cases], np.int64)
+    size = max(items.catalog.columns.size, 1)
+    return {
+        name: Trial(
+            users,
+            np.array(hits[name], np.float64).reshape(len(cases), len(METRICS)),
+            len({item for slate in shown[name] for item in slate}) / size,
+            float(np.mean(surprise[name])) if cases else 0.0,
+        )
+        for name in contenders
+    }
+
+
+def slate_of(case: Case, state: UserState, parts: Parts) -> list[int]:
+    """What would be shown then, best first."""
+    asked = Request(case.point.user_id, case.point.at_ms, RECALL, seed=SEED, explore=False)
+    return recommend_known(asked, state, parts).items()
+
+
+def judge(slate: Sequence[int], case: Case) -> tuple[float, float, float]:
+    """NDCG@10 with the case's gains, Recall@20, and the reciprocal rank of the first hit."""
+    gain_of = dict(zip(case.truth.tolist(), case.gains.tolist(), strict=True))
+    gains = [gain_of.get(item, 0.0) for item in slate]
+    hits = [place for place, gain in enumerate(gains) if gain]
+    ideal = np.sort(case.gains)[::-1][:NDCG]
+    discounts = 1 / np.log2(np.arange(2, NDCG + 2))
+    ndcg = float(np.dot(gains[:NDCG], discounts[: len(gains[:NDCG])]))
+    ndcg /= float(ideal @ discounts[: len(ideal)])
+    recall = sum(place < RECALL for place in hits) / min(len(case.truth), RECALL)
+    return ndcg, recall, 1 / (1 + hits[0]) if hits else 0.0
+
+
+def summary(trial: Trial, resamples: int) -> Scored:
+    """A trial's means and their intervals."""
+    found = {
+        name: interval(trial.users, trial.hits[:, column], resamples)
+        for column, name in enumerate(METRICS)
+    }
+    found["coverage"] = Metric(trial.coverage)
+    found["novelty"] = Metric(trial.novelty)
+    return Scored(found)
+
+
+def difference(of: Trial, over: Trial, resamples: int, metric: str = METRICS[0]) -> Metric:
+    """How much better one trial is than another on the same moments, with its interval."""
+    column = METRICS.index(metric)
+    return interval(of.users, of.hits[:, column] - over.hits[:, column], resamples)
+
+
+def interval(users: NDArray[np.int64], values: Floats, resamples: int) -> Metric:
+    """The mean of values float64 [n] and its 95 % interval, drawing whole users."""
+    if not len(values):
+        return Metric(0.0, 0.0, 0.0)
+    _, of_user = np.unique(users, return_inverse=True)
+    sums, counts = np.bincount(of_user, values), np.bincount(of_user)
+    rng = np.random.default_rng(SEED)
+    means = np.empty(resamples)
+    for number in range(resamples):
+        drawn = rng.integers(0, len(sums), len(sums))
+        means[number] = sums[drawn].sum() / counts[drawn].sum()
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Metric(float(values.mean()), float(low), float(high))
+
+
+def better(found: Metric) -> bool:
+    """Whether a difference is proved: its whole interval lies above zero."""
+    return found.low is not None and found.low > 0

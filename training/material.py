@@ -1,0 +1,216 @@
+"""What a run learns from and is judged on: the log, cut by time, and moments drawn of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from engine.actions import Actions
+from engine.candidates import Sources
+from engine.errors import KairosError
+from engine.objective import Objective
+from engine.pipeline import Parts
+from engine.recommending import Recommending
+from engine.rows import RowFiles
+from engine.settings import Settings
+from engine.state import UserState
+from engine.taste import weights_by_term
+from training.datasets import (
+    Rows,
+    Seen,
+    frozen_rows,
+    join,
+    rebuilt_rows,
+    sampled_rows,
+    seen_decisions,
+)
+from training.history import Acts, History
+from training.item_history import ItemHistory
+from training.labels import Labeller
+from training.moments import Case, NewActs, States, gains_by_term
+from training.parallel import replay_points
+from training.replay import Point
+from training.settings import SplitSettings, TrainingSettings
+
+FEWEST_ACTS = 1_000
+FEWEST_DECISIONS = 200  # of which something was seen; with fewer the ranker's rows are sampled
+
+
+TEST_SHARE = 0.2  # of as many moments as the ranker learns from: enough for its calibration
+
+
+class TooLittle(KairosError):
+    """The log does not hold enough to learn from; says what was expected and what is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be trained, and with what."""
+
+    settings: Settings
+    training: TrainingSettings
+    actions: Actions
+    objective: Objective
+    recommending: Recommending
+    names: tuple[str, ...]  # models to publish
+    since_ms: int | None = None  # of the acts
+    until_ms: int | None = None
+    publish: bool = True
+    search: int = 0  # tries beyond those of the settings
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Times, unix ms, at which the log is cut: up to `rows`, up to `test`, and below `end`."""
+
+    rows: int
+    test: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowSource:
+    """Where the ranker's rows of a part of the time come from."""
+
+    labeller: Labeller
+    frozen: Rows
+    seen: list[Seen]  # decisions to rebuild
+    cases: list[Case]  # moments to sample at, where there are no decisions
+
+    def points(self) -> Iterator[Point]:
+        """The states that are needed."""
+        yield from (one.point for one in self.seen)
+        yield from (case.point for case in self.cases)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A log, ready to be learned from."""
+
+    job: Job
+    history: History
+    cuts: Cuts
+    items: ItemHistory
+    base: Parts  # without any model
+    states: States
+    validation: list[Case]
+    test: list[Case]
+    train_rows: RowSource
+    test_rows: RowSource
+
+    def acts_upto(self, at_ms: int) -> Acts:
+        """What was done before a time."""
+        return self.history.acts.rows(slice(0, self.history.acts.upto(at_ms)))
+
+    def parts(self, sources: Sources) -> Parts:
+        """What a request is answered with from these sources alone."""
+        return replace(self.base, sources=sources)
+
+    def rows(self, source: RowSource, sources: Sources) -> Rows:
+        """The ranker's rows, the sources' scores from models fitted to what came before."""
+        parts = self.parts(sources)
+        rebuilt = rebuilt_rows(
+            source.seen, self.history, self.states, self.items, parts, source.labeller
+        )
+        settings = self.job.training
+        sampled = sampled_rows(
+            source.cases,
+            self.states,
+            self.items,
+            parts,
+            source.labeller,
+            settings.rows.negatives,
+            settings.seed,
+        )
+        return join([source.frozen, rebuilt, sampled])
+
+    @property
+    def outcomes(self) -> list[str]:
+        """The objective's, by column of the rows' labels."""
+        return self.train_rows.labeller.names
+
+    @property
+    def basis(self) -> str:
+        """Where the ranker's rows are from, for people."""
+        source = self.train_rows
+        if source.cases:
+            return (
+                "sampled, for want of impressions: acts against what else the sources brought; "
+                "chances are those of such a draw, their order is what was learned"
+            )
+        frozen = len(np.unique(source.frozen.decision))
+        return f"of {frozen:,} decisions as served and {len(source.seen):,} rebuilt by replay"
+
+
+def gather_material(job: Job, history: History) -> Material:
+    """Cut the log, draw moments, and fold up to each of them; raises TooLittle."""
+    cuts = cut(history.acts, job.training.split)
+    weights = weights_by_term(job.actions, history.catalog)
+    new = NewActs(history, gains_by_term(job.objective, history.catalog.terms["action"]))
+    middle, latest = (cuts.rows, cuts.test), (cuts.test, cuts.end)
+    train_rows = _decided(job, history, middle) or _sampled(job, history, new, middle, 1)
+    sampled = bool(train_rows.cases)
+    test_rows = None if sampled else _decided(job, history, latest)
+    test_rows = test_rows or _sampled(job, history, new, latest, TEST_SHARE)
+    evaluation, seed = job.training.evaluation, job.training.seed
+    validation, test = (
+        new.draw(span, evaluation.moments, evaluation.of_user, evaluation.horizon_ms, seed)
+        for span in (middle, latest)
+    )
+    points = [case.point for case in (*validation, *test)]
+    points += [*train_rows.points(), *test_rows.points()]
+    packed, _ = replay_points(job.settings, points, workers=1)
+    base = Parts(
+        _Nobody(), history.catalog, job.recommending, weights, release="trial", clock=lambda: 0.0
+    )
+    items = ItemHistory(history, weights)
+    return Material(
+        job, history, cuts, items, base, States(packed), validation, test, train_rows, test_rows
+    )
+
+
+def cut(acts: Acts, split: SplitSettings) -> Cuts:
+    """The times that part the acts as the settings say; raises TooLittle."""
+    if len(acts) < FEWEST_ACTS:
+        raise TooLittle(f"expected at least {FEWEST_ACTS:,} acts, the log holds {len(acts):,}")
+    at = [int(len(acts) * share) for share in (split.retrieval, split.retrieval + split.rows)]
+    rows, test = (int(acts.at_ms[row]) for row in at)
+    first, last = int(acts.at_ms[0]), int(acts.at_ms[-1])
+    if not first < rows < test < last:
+        raise TooLittle("expected acts at four different times at least: nothing to split by time")
+    return Cuts(rows, test, last + 1)
+
+
+def _decided(job: Job, history: History, span: tuple[int, int]) -> RowSource | None:
+    """What was shown and chosen in a span of time; None where there is too little of it."""
+    files = RowFiles(job.settings.rows_path)
+    labeller = Labeller(history, job.objective, span[1])
+    most, seed = job.training.rows.decisions, job.training.seed
+    seen = seen_decisions(history, labeller, span, most, seed)
+    if len(seen) < FEWEST_DECISIONS:
+        return None
+    frozen, rest = frozen_rows(files, history, seen, labeller)
+    return RowSource(labeller, frozen, rest, [])
+
+
+def _sampled(
+    job: Job, history: History, new: NewActs, span: tuple[int, int], share: float
+) -> RowSource:
+    """Moments before acts in a span of time, where there are no decisions."""
+    rows = job.training.rows
+    labeller = Labeller(history, job.objective, span[1])
+    nothing, _ = frozen_rows(RowFiles(job.settings.rows_path), history, [], labeller)
+    horizon_ms = job.training.evaluation.horizon_ms
+    cases = new.draw(
+        span, int(rows.decisions * share), rows.of_user, horizon_ms, job.training.seed + 1
+    )
+    return RowSource(labeller, nothing, [], cases)
+
+
+class _Nobody:
+    """Parts need users to read; here every state is at hand."""
+
+    async def read_user(self, user_id: str) -> tuple[str, UserState | None]:
+        return user_id, None

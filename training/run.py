@@ -1,0 +1,85 @@
+"""The training row's way: `run`, from the log to a published release. Read this file first.
+
+Time is cut in three. The retrieval models learn from the earliest part, the ranker from what came
+after it, and all of it is judged on the latest part, which nothing else looks at. What has proved
+better there is fitted again to everything, and published.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from engine.archive import Archive
+from engine.redis_store import RedisStore
+from models.loading import Models
+from models.registry import Registry
+from training.contest import contest, hybrid_verdict
+from training.fitting import RETRIEVAL, fit_sources
+from training.history import History, read_history
+from training.material import Job, gather_material
+from training.publishing import add_versions, artifacts_of, read_published
+from training.ranking import calibrate, fit_ranker
+from training.replay import WholeLog
+from training.report import Report, make_report
+from training.search import choose_factors
+from training.stages import Say, Stages
+
+
+def run(job: Job, registry: Registry, say: Say = lambda line: None) -> Report:
+    """Train, evaluate, and publish what proved better; raises TooLittle, NotEqual, SettingsError.
+
+    `job.settings` name a running store, or none, where the archive is the whole log.
+    """
+    stages = Stages(say)
+    with stages("read the log"):
+        history = read(job)
+    with stages("fold up to every moment that is looked at"):
+        material = gather_material(job, history)
+    cuts, earliest = material.cuts, material.acts_upto(material.cuts.rows)
+    with stages("choose the factors"):
+        tries = choose_factors(material, job.search, say)
+        chosen = msgspec.structs.replace(job.training, factors=[tries[0].settings])
+    with stages("fit the retrieval models to the earliest part"):
+        sources = fit_sources(history, earliest, chosen)
+        hybrid = hybrid_verdict(material, sources)
+        kept = RETRIEVAL if hybrid.proved else tuple(name for name in RETRIEVAL if name != "hybrid")
+        sources = sources if hybrid.proved else replace(sources, hybrid=None)
+    with stages("make the ranker's rows"):
+        rows = material.rows(material.train_rows, sources)
+    with stages("fit the ranker, check parity"):
+        fitted = fit_ranker(material, rows)
+    with stages("fit the retrieval models to all before the test"):
+        sources = fit_sources(history, material.acts_upto(cuts.test), chosen, kept)
+    with stages("evaluate on the test part"):
+        published = read_published(registry, history.catalog)
+        ranked = None if fitted is None else Models(sources, fitted.ranker)
+        outcome = contest(material, sources, ranked, published)
+        calibration = {} if fitted is None else calibrate(material, fitted.ranker, sources)
+    report = make_report(material, tries, hybrid, rows, fitted, outcome, calibration)
+    versions: dict[str, str] = {}
+    release = None
+    if outcome.better:
+        with stages("fit the retrieval models to everything, write, publish"):
+            final = fit_sources(history, history.acts, chosen, kept)
+            ranker = fitted.ranker if fitted is not None and outcome.ranker_earned else None
+            artifacts = artifacts_of(final, ranker, history.catalog)
+            wanted = {name: artifacts[name] for name in artifacts if name in job.names}
+            versions = add_versions(registry, wanted, material, report)
+            release = registry.publish(versions, note=report.reason) if job.publish else None
+    return msgspec.structs.replace(
+        report,
+        versions=versions,
+        release_id=release.release_id if release else None,
+        stages=stages.done,
+    )
+
+
+def read(job: Job) -> History:
+    """The log's acts and decisions of the job's span of time."""
+    settings = job.settings
+    store = RedisStore.connect(settings) if settings.redis_url else None
+    log = WholeLog(Archive(settings.archive_path), store)
+    history = read_history(log, settings.partitions)
+    return history.between(job.since_ms, job.until_ms)
