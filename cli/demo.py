@@ -1,4 +1,4 @@
-"""`kairos demo`: a sample log imported, served, and one person's state changing live."""
+"""`kairos demo`: a simulated recipe app, imported, trained, served; one person through a day."""
 
 from __future__ import annotations
 
@@ -10,32 +10,56 @@ import sys
 import tempfile
 import time
 import urllib.request
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-
-import msgspec
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from cli.terminal import console, say
 from engine.errors import KairosError
 from engine.settings import Settings
 
-PERSON = "you"
 READY_S = 120
+TRAINED = (0, 3)  # exit codes: published; not better than what serves
+SHOWN = 4
+
+
+class Scene(NamedTuple):
+    """A moment of a day, as a phone tells of it."""
+
+    clock: str  # local
+    what: str
+    device: dict[str, Any]
+
+
+DAY = (
+    Scene("07:10", "wakes up, phone charging beside the bed",
+          {"place": "home", "activity": "still", "charging": True, "screen": "on"}),
+    Scene("08:20", "on the bus to work",
+          {"place": "transit", "activity": "in_vehicle", "headphones": True}),
+    Scene("12:40", "at the desk, about to have lunch", {"place": "work", "activity": "still"}),
+    Scene("17:50", "walks into the supermarket", {"place": "supermarket", "activity": "walking"}),
+    Scene("18:40", "in the kitchen, phone on the table",
+          {"place": "home", "activity": "still", "orientation": "face_up"}),
+    Scene("22:45", "lies in bed, browsing",
+          {"place": "home", "activity": "still", "charging": True, "brightness": 0.1}),
+)  # fmt: skip
 
 
 def run_demo(settings: Settings, users: int, days: int, once: bool) -> None:
-    """Build, import, serve, show; leaves the server running until Ctrl-C unless `once`."""
+    """Build, import, train, serve, show; leaves the server running until Ctrl-C unless `once`."""
     home = settings.home_path / "demo"
     environ = os.environ | {"KAIROS_HOME": str(home), "KAIROS_PORT": str(settings.port)}
-    with tempfile.TemporaryDirectory() as folder:
-        _import(Path(folder) / "sample.jsonl", users, days, environ)
-    server = subprocess.Popen([sys.executable, "-m", "cli.main", "up"], env=environ)
+    person = _build(users, days, environ)
+    server = subprocess.Popen(_kairos("up"), env=environ)
     try:
         base = f"http://{settings.host}:{settings.port}"
         with console().status("starting the service"):
             _wait(base, server)
-        _show(base)
+        _walk(base, person)
+        _learn_at_once(base, person)
         if not once:
             say(f"\nThe server goes on at {base} (try {base}/docs). Ctrl-C stops it.")
             server.wait()
@@ -45,54 +69,92 @@ def run_demo(settings: Settings, users: int, days: int, once: bool) -> None:
         _stop(server)
 
 
-def _import(file: Path, users: int, days: int, environ: dict[str, str]) -> None:
-    from training.sample_log import sample_events
+def _build(users: int, days: int, environ: Mapping[str, str]) -> str:
+    """Simulate, import and train; returns the person to follow."""
+    start = (datetime.now(UTC) - timedelta(days=days)).date().isoformat()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "world.jsonl"
+        say(f"1. A simulated recipe app: {users:,} people over {days} days")
+        asked = ["--users", str(users), "--days", str(days), "--start", start]
+        with file.open("wb") as out:
+            subprocess.run(_kairos("simulate", *asked), env=environ, stdout=out, check=True)
+        say("2. Its log, imported and folded")
+        subprocess.run(_kairos("import", str(file)), env=environ, check=True)
+        person = _busy_person(file)
+    say("3. Models, trained on it and published")
+    code = subprocess.run(_kairos("train"), env=environ, check=False).returncode
+    if code not in TRAINED:
+        raise KairosError("training failed")
+    return person
 
-    with console().status("writing a sample log"), file.open("wb") as lines:
-        end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-        for event in sample_events(users=users, items=300, days=days, seed=7, end=end):
-            lines.write(msgspec.json.encode(event) + b"\n")
-    say(f"sample log: {users} people, 300 recipes, {days} days; importing it")
-    subprocess.run([sys.executable, "-m", "cli.main", "import", str(file)], env=environ, check=True)
+
+def _busy_person(file: Path) -> str:
+    """Somebody with a full history."""
+    acts: Counter[str] = Counter()
+    with file.open("rb") as lines:
+        for line in lines:
+            if b'"interaction"' in line:
+                acts[json.loads(line)["user_id"]] += 1
+    ordered = acts.most_common()
+    return ordered[len(ordered) // 10][0]
 
 
-def _show(base: str) -> None:
-    item = {
-        "type": "item",
-        "item_id": "demo-ramen",
-        "attributes": {"title": "Smoky lentil ramen", "categories": ["japanese", "main"]},
-    }
-    _send(base, [item])
-    steps: list[tuple[str, dict[str, Any]]] = [
-        ("opens the recipe on the way home", {"type": "interaction", "action": "view"}),
-        ("saves it", {"type": "interaction", "action": "save"}),
-        ("walks into the supermarket", {"type": "device", "device": {
-            "device_id": "phone", "activity": "walking", "place": "supermarket", "screen": "on"}}),
-        ("puts the phone on the kitchen table", {"type": "device", "device": {
-            "device_id": "phone", "activity": "still", "place": "home", "orientation": "face_up"}}),
-        ("cooks it", {"type": "interaction", "action": "cook"}),
-    ]  # fmt: skip
-    say(f"\nOne person, live ({base}/v1/users/{PERSON}):")
-    run = int(time.time())
-    for number, (what, event) in enumerate(steps):
-        event |= {"event_id": f"demo-{run}-{number}", "user_id": PERSON, "ts": time.time()}
-        if event["type"] == "interaction":
-            event["item_id"] = "demo-ramen"
-        started = time.monotonic()
-        _send(base, [event])
-        state = _get(f"{base}/v1/users/{PERSON}")
-        took_ms = (time.monotonic() - started) * 1000
-        phone = state["devices"].get("phone", {})
+def _walk(base: str, person: str) -> None:
+    zone = ZoneInfo(_get(f"{base}/v1/users/{person}")["attributes"].get("time_zone", "UTC"))
+    say(f"\n4. One day of {person} ({zone.key}): what is shown, and why it changed")
+    before: set[str] = set()
+    for scene in DAY:
+        hour, minute = map(int, scene.clock.split(":"))
+        at = datetime.now(zone).replace(hour=hour, minute=minute, second=0, microsecond=0)
+        device = scene.device | {"time_zone": zone.key}
+        answer = _recommend(base, person, at=at.isoformat(), device=device, dry_run=True)
+        situation = answer["situation"]
         say(
-            f"  {what:<38} → {state['counters']}"
-            + (f", phone: {', '.join(_told(phone))}" if phone else "")
-            + f"  ({took_ms:.0f} ms from event to answer)"
+            f"\n   {scene.clock}  {scene.what} → {situation['name']} ({situation['confidence']:.0%})"
         )
+        for item in answer["items"]:
+            mark = " " if item["item_id"] in before or not before else "+"
+            say(f"     {mark} {_titled(item):<52} {_because(item)}")
+        before = {item["item_id"] for item in answer["items"]}
 
 
-def _told(device: dict[str, Any]) -> list[str]:
-    activity = list(device.get("activity", {}))
-    return [*activity, *(device[key] for key in ("place", "orientation") if key in device)]
+def _learn_at_once(base: str, person: str) -> None:
+    """One save, and the next answer is another."""
+    first = _recommend(base, person)
+    item = first["items"][0]
+    started = time.monotonic()
+    event = {"type": "interaction", "event_id": f"demo-{time.time_ns()}", "user_id": person,
+             "action": "save", "item_id": item["item_id"], "ts": time.time(),
+             "decision_id": first["decision_id"]}  # fmt: skip
+    _post(f"{base}/v1/events?wait=folded", [event])
+    after = _recommend(base, person)
+    took_ms = (time.monotonic() - started) * 1000
+    say(f"\n5. {person} saves {_titled(item)}; {took_ms:.0f} ms later the next answer:")
+    before = {shown["item_id"] for shown in first["items"]}
+    for shown in after["items"]:
+        say(f"     {'+' if shown['item_id'] not in before else ' '} {_titled(shown)}")
+    say(f"   What was decided, and why: {base}/v1/decisions/{first['decision_id']}")
+
+
+def _recommend(base: str, person: str, **fields: Any) -> Any:
+    body = {"user_id": person, "size": SHOWN, "explain": True, "explore": False,
+            "attributes": ["title", "categories", "minutes"]}  # fmt: skip
+    return _post(f"{base}/v1/recommend", body | fields)
+
+
+def _titled(item: dict[str, Any]) -> str:
+    told = item.get("attributes", {})
+    kinds = ", ".join((told.get("categories") or [])[:2])
+    return f"{told.get('title') or item['item_id']} ({kinds}, {told.get('minutes')} min)"
+
+
+def _because(item: dict[str, Any]) -> str:
+    reasons = [r["text"] for r in item.get("reasons", []) if r["code"] == "feature"]
+    return "; ".join(reasons[:2]) or item["source"]
+
+
+def _kairos(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "cli.main", *arguments]
 
 
 def _wait(base: str, server: subprocess.Popen[bytes]) -> None:
@@ -115,16 +177,11 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
         server.wait(60)
 
 
-def _send(base: str, events: list[dict[str, Any]]) -> None:
-    request = urllib.request.Request(
-        f"{base}/v1/events?wait=folded",
-        json.dumps(events).encode(),
-        {"content-type": "application/json"},
-    )
+def _post(url: str, body: Any) -> Any:
+    headers = {"content-type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=15) as answer:
-        report = json.load(answer)
-    if report["rejected"]:
-        raise KairosError(f"the demo's own event was rejected: {report['rejected'][0]}")
+        return json.load(answer)
 
 
 def _get(url: str) -> Any:

@@ -47,7 +47,7 @@ def measured(home: Path, *arguments: object) -> tuple[Any, Cost]:
         stdout=subprocess.PIPE,
     )
     assert process.stdout is not None
-    with _watched(process.pid) as peaks:
+    with process.stdout, _watched(process.pid) as peaks:
         raw = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -48,11 +48,11 @@ def up(
 @app.command()
 def demo(
     once: Annotated[bool, typer.Option(help="Stop at the end instead of serving on.")] = False,
-    users: Annotated[int, typer.Option(help="People in the sample log.")] = 500,
-    days: Annotated[int, typer.Option(help="Days of the sample log.")] = 14,
+    users: Annotated[int, typer.Option(help="People of the simulated world.")] = 2000,
+    days: Annotated[int, typer.Option(help="Days of its past.")] = 28,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
 ) -> None:
-    """Import a sample log, serve it, and show one person's state changing live."""
+    """Simulate a recipe app, train on it, serve it, and follow one person through a day."""
     from cli.demo import run_demo
 
     run_demo(settings_of(port=port), users=users, days=days, once=once)

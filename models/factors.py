@@ -111,16 +111,19 @@ def fit_als(interactions: sp.csr_matrix, settings: AlsSettings, seed: int = 1) -
     """Fit to weights > 0, float32 CSR [users, items]."""
     # Imported here and below: a replica reads this file and needs no implicit.
     from implicit.cpu.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits
 
-    model = AlternatingLeastSquares(
-        factors=settings.factors,
-        regularization=settings.regularization,
-        alpha=settings.alpha,
-        iterations=settings.iterations,
-        random_state=seed,
-        num_threads=os.cpu_count() or 1,
-    )
-    model.fit(interactions, show_progress=False)
+    # implicit has threads of its own and warns of BLAS's.
+    with threadpool_limits(1, "blas"):
+        model = AlternatingLeastSquares(
+            factors=settings.factors,
+            regularization=settings.regularization,
+            alpha=settings.alpha,
+            iterations=settings.iterations,
+            random_state=seed,
+            num_threads=os.cpu_count() or 1,
+        )
+        model.fit(interactions, show_progress=False)
     factors = _only_touched(model.item_factors, interactions)
     values, turn = np.linalg.eigh((factors.T @ factors).astype(np.float64))
     # Along the Gram matrix's axes the root is a division, and the widest axes come first.

@@ -84,8 +84,9 @@ def test_an_answer_without_a_release_is_an_error(home: Home) -> None:
 def test_what_is_refused_says_why(service: Service) -> None:
     with pytest.raises(KairosError, match="size"):
         service.recommend("1", 500)
+    act = {"type": "interaction", "event_id": "x", "user_id": "1", "ts": time.time()}
     with pytest.raises(KairosError, match="dance"):
-        service.send([{"type": "interaction", "event_id": "x", "user_id": "1", "action": "dance"}])
+        service.send([act | {"action": "dance"}])
 
 
 def test_the_full_road_hears_what_it_is_told(service: Service, recorded: Recorded) -> None:
@@ -101,10 +102,9 @@ def test_the_full_road_hears_what_it_is_told(service: Service, recorded: Recorde
 
 
 def test_it_walks_beside_others_and_is_compared(service: Service, recorded: Recorded) -> None:
-    tribe = recorded.groups(live=True)[40:60]
-    warm = [item for item in range(ITEMS) if item not in COLD]
-    others = {"random": Chance(np.array(warm), 1)}
-    trials = walk(tribe, [True] * 20, {"road": FullRoad(service, recorded)} | others, COLD)
+    acts = [g for g in recorded.groups(live=True) if not set(COLD) & set(g.items)][:20]
+    contenders = {"road": FullRoad(service, recorded), "random": Chance(np.arange(ITEMS), 1)}
+    trials = walk(acts, [True] * 20, contenders)
     assert {len(trial.users) for trial in trials.values()} == {20}
     assert compare(trials["road"], trials["random"], 100)["mrr"].low is not None
 

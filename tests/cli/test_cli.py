@@ -42,7 +42,8 @@ def test_help_names_every_command(home: Any) -> None:
 
 
 def test_check_says_what_is_right(home: Any) -> None:
-    assert home.run("check")[0].splitlines() == ["settings: ok", "actions: ok, 16 declared"]
+    told = home.run("check")[0].splitlines()
+    assert told[:3] == ["settings: ok", "actions: ok, 16 declared", "objective: ok, 6 outcomes"]
     assert json.loads(home.run("check", "--json")[0])["settings"] == "ok"
     own = home.folder / "actions.yaml"
     own.write_text("wave: {weight: 2, needs_item: false}\n")
@@ -230,12 +231,12 @@ def test_a_service_open_to_others_needs_a_key(home: Any, runs: Runs) -> None:
 
 @pytest.mark.slow  # Ray starts
 def test_the_demo_runs_to_its_end(home: Any) -> None:
-    out, _ = home.run("demo", "--once", "--users", "40", "--days", "3", "--port", home.port)
-    assert "sample log: 40 people, 300 recipes, 3 days" in out
+    out, _ = home.run("demo", "--once", "--users", "60", "--days", "7", "--port", home.port)
+    assert "60 people over 7 days" in out
     assert "0 rejected" in out
-    assert f"{home.url}/v1/users/you" in out
-    assert "cooks it" in out
-    assert "{'view': 1, 'save': 1, 'cook': 1}, phone: still, home, face_up" in out
+    for situation in ("commuting", "shopping", "cooking", "in_bed"):
+        assert f"→ {situation} (" in out
+    assert f"{home.url}/v1/decisions/" in out
     with socket.socket() as probe:
         probe.settimeout(1)
         assert probe.connect_ex(("127.0.0.1", home.port)) != 0, "it goes on serving"
