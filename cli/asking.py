@@ -19,6 +19,7 @@ TRIES = 4  # of an answer that came degraded since the machine, not the release,
 PASSING = ("store", "deadline")
 MOST_EVENTS = 1000  # of one request
 TIMEOUT_S = 60.0
+READY_S = 30.0
 
 Answer = dict[str, Any]
 
@@ -36,9 +37,13 @@ class Service:
         """The answer's JSON; raises KairosError for any status that is not a success."""
         connection = self._connection()
         raw = msgspec.json.encode(body)
-        connection.request("POST", path, raw, {"content-type": "application/json"})
-        answer = connection.getresponse()
-        told = answer.read()
+        try:
+            connection.request("POST", path, raw, {"content-type": "application/json"})
+            answer = connection.getresponse()
+            told = answer.read()
+        except (OSError, http.client.HTTPException):
+            connection.close()  # it opens again with the next request
+            raise
         if answer.status >= 300:
             raise KairosError(f"POST {path}: {answer.status}: {told.decode(errors='replace')}")
         return msgspec.json.decode(told)
@@ -82,6 +87,20 @@ class Service:
             self._mine.connection = found
             self._all.append(found)
         return found
+
+
+def answering(url: str) -> Service:
+    """The service, once it answers with a release: its edge learns of its routes after it is up."""
+    service = Service(url)
+    deadline = time.monotonic() + READY_S
+    while True:
+        try:
+            service.recommend("nobody", 1)
+            return service
+        except (KairosError, OSError, http.client.HTTPException):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def item_ids(answer: Answer) -> list[str]:

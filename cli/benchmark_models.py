@@ -17,7 +17,7 @@ import numpy as np
 import typer
 
 from cli import benchmark_speed
-from cli.asking import Service, ask_all, item_ids
+from cli.asking import Service, answering, ask_all, item_ids
 from cli.benchmark import Figures, Json, Out, report, served, temporary_home
 from cli.homes import kairos, release_of
 from cli.terminal import console
@@ -64,9 +64,9 @@ def gowalla(as_json: Json = False, out: Out = None) -> None:
         with console().status("writing the events"):
             data.write(data_folder(), home / "events.jsonl")
         kairos(home, "import", home / "events.jsonl")
-        kairos(home, "train", "--models", "factors")
+        kairos(home, "train", "factors")
         with served(home, {}) as (url, _):
-            figures = ask_everybody(Service(url), split)
+            figures = ask_everybody(answering(url), split)
         figures |= release_of(home)
     figures["published [recall, ndcg], 64 dimensions"] = PUBLISHED
     for name, peer in peers(split):
@@ -132,7 +132,7 @@ def trained_on(recorded: Recorded, without: Sequence[int]) -> Iterator[tuple[Ser
         kairos(home, "import", home / "past.jsonl")
         kairos(home, "train")
         with served(home, {}) as (url, _):
-            yield Service(url), home
+            yield answering(url), home
 
 
 def write_lines(file: Path, events: Iterator[Event]) -> None:

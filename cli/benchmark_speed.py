@@ -16,7 +16,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from cli.asking import Answer, Service, item_ids, percentiles_ms
+from cli.asking import Answer, Service, answering, item_ids, percentiles_ms
 from cli.benchmark import Figures, Json, Out, report, served, temporary_home
 from cli.homes import kairos, measured, release_of
 from cli.terminal import console
@@ -50,7 +50,7 @@ def freshness(
         kairos(home, "import", home / "events.jsonl")
         kairos(home, "train")
         with served(home, {}) as (url, _):
-            service = Service(url)
+            service = answering(url)
             with console().status("clicking"):
                 figures = click(service, users)
             with console().status("bringing new items"):
@@ -123,7 +123,7 @@ def until(holds: Callable[[], bool]) -> tuple[float, int]:
 def train(scale: Scale = 1.0, as_json: Json = False, out: Out = None) -> None:
     """A log imported, then trained end to end: seconds and memory, in all and by stage."""
     with temporary_home() as home:
-        figures = build(home, scale)
+        figures = build(home, scale) | release_of(home)
     report("train", figures, as_json, out)
 
 
@@ -143,8 +143,9 @@ def recommend(
             built.write_bytes(msgspec.json.encode(build(folder, scale)))
         figures: Figures = {"built": msgspec.json.decode(built.read_bytes())}
         with served(folder, {}) as (url, _):
-            Service(url).recommend("u0", SLATE)  # else it would be the plain road's speed
-            figures |= load(url, round(USERS * scale), seconds)
+            answering(url)  # else it would be the plain road's speed
+            figures |= load(url, figures["built"]["sizes"]["users"], seconds)
+        figures |= release_of(folder)
     report("recommend", figures, as_json, out)
 
 
@@ -156,7 +157,7 @@ def kept(home: Path) -> Iterator[Path]:
 
 
 def build(home: Path, scale: float) -> Figures:
-    """Import a log and train on it; what both took, and what serves."""
+    """Import a log and train on it; what both took."""
     from training.scale_log import write_scale_log
 
     file = home / "scale.jsonl"
@@ -171,7 +172,7 @@ def build(home: Path, scale: float) -> Figures:
         "import": msgspec.to_builtins(import_cost) | {"accepted": imported["accepted"]},
         "train": msgspec.to_builtins(train_cost),
         "stages": trained["stages"],
-    } | release_of(home)
+    }
 
 
 def load(url: str, users: int, seconds: int) -> Figures:

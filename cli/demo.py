@@ -109,9 +109,8 @@ def _walk(base: str, person: str) -> None:
         device = scene.device | {"time_zone": zone.key}
         answer = _recommend(base, person, at=at.isoformat(), device=device, dry_run=True)
         situation = answer["situation"]
-        say(
-            f"\n   {scene.clock}  {scene.what} → {situation['name']} ({situation['confidence']:.0%})"
-        )
+        name = f"{situation['name']} ({situation['confidence']:.0%})"
+        say(f"\n   {scene.clock}  {scene.what} → {name}")
         for item in answer["items"]:
             mark = " " if item["item_id"] in before or not before else "+"
             say(f"     {mark} {_titled(item):<52} {_because(item)}")

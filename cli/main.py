@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from cli import benchmark, config_commands, log_commands, model_commands, store_commands
+from cli import (
+    benchmark,
+    benchmark_models,
+    config_commands,
+    log_commands,
+    model_commands,
+    store_commands,
+    train_commands,
+)
 from cli.simulate import simulate
 from cli.terminal import complain, say, settings_of
 from engine.errors import KairosError
@@ -16,8 +24,10 @@ from engine.errors import KairosError
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 log_commands.register(app)
 config_commands.register(app)
+train_commands.register(app)
 app.command()(simulate)
 store_commands.register(app)
+benchmark_models.register(benchmark.app)
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(model_commands.app, name="models")
 

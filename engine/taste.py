@@ -24,7 +24,7 @@ class TasteSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     half_life_days: AboveZero = 30.0  # of a touch, counted back from the newest one
     other_situation: Share = 0.7  # of a touch in another situation than now
-    older: Share = 0.25  # of items acted on before the last 50 touches
+    older: Share = 1.0  # of items acted on before the last 50 touches, beside the oldest of these
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from engine.features import NAMES
 
 Floats = NDArray[np.float32]
+PATIENCE = 20  # rounds without gain on held-out rows before an outcome has enough
+HELD_OUT = 20  # held-out rows that came true, and that did not, before these are believed
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -31,21 +33,25 @@ class BoostingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Boosted:
-    """Fitted trees: a booster per outcome, each of `rounds` trees."""
+    """Fitted trees: a booster per outcome, cut where held-out rows said that it was enough."""
 
     boosters: Mapping[str, lightgbm.Booster]
-    rounds: int
-    first_rounds: int
+    first_rounds: int  # trees of each outcome that stand for the first ones
 
     @property
     def outcomes(self) -> list[str]:
         return list(self.boosters)
 
-    def chances(self, rows: Floats, rounds: int | None = None) -> NDArray[np.float64]:
-        """float64 [n, outcomes] by LightGBM itself; of the first `rounds` trees, or of all."""
+    def rounds(self, outcome: str, first: bool = False) -> int:
+        """How many trees an outcome has, or has among the first ones."""
+        every = int(self.boosters[outcome].num_trees())
+        return min(every, self.first_rounds) if first else every
+
+    def chances(self, rows: Floats, first: bool = False) -> NDArray[np.float64]:
+        """float64 [n, outcomes] by LightGBM itself; of the first trees, or of all."""
         found = [
-            np.asarray(booster.predict(rows, num_iteration=rounds or self.rounds))
-            for booster in self.boosters.values()
+            np.asarray(booster.predict(rows, num_iteration=self.rounds(outcome, first)))
+            for outcome, booster in self.boosters.items()
         ]
         return np.stack(found, axis=1)
 
@@ -55,33 +61,47 @@ class Boosted:
         shares = gains / max(float(gains.sum()), 1e-12)
         return dict(zip(NAMES, shares.tolist(), strict=True))
 
-    def trees(self, outcome: str) -> list[dict[str, Any]]:
+    def trees(self, outcome: str, first: bool = False) -> list[dict[str, Any]]:
         """The trees of an outcome as LightGBM dumps them, in order."""
         dumped: list[dict[str, Any]] = self.boosters[outcome].dump_model()["tree_info"]
-        return dumped
+        return dumped[: self.rounds(outcome, first)]
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What is learned from."""
+
+    rows: Floats  # [n, features]
+    labels: Floats  # [n, outcomes], NaN where not ripe
+    weights: Floats  # [n]
+    held_out: NDArray[np.bool_]  # [n]: not learned from; they say when to stop
 
 
 def fit(
-    rows: Floats,
-    labels: Floats,
-    outcomes: Sequence[str],
-    settings: BoostingSettings,
-    seed: int = 1,
-    threads: int = 0,
+    examples: Examples, outcomes: Sequence[str], settings: BoostingSettings, seed: int = 1
 ) -> Boosted | None:
-    """Fit to rows float32 [n, features] and labels float32 [n, outcomes], NaN where not ripe.
-
-    None where no outcome came true often enough.
-    """
+    """A classifier per outcome; None where no outcome came true often enough."""
     learned = [
         number
         for number in range(len(outcomes))
-        if np.nansum(labels[:, number]) >= settings.positives
-        and np.nansum(1 - labels[:, number]) >= settings.positives
+        if _enough(examples.labels[~examples.held_out, number], settings.positives)
     ]
     if not learned:
         return None
     rounds = max(settings.trees // len(learned), 1)
+    boosters = {
+        outcomes[number]: _fit_one(examples, number, settings, rounds, seed) for number in learned
+    }
+    return Boosted(boosters, min(max(settings.first_trees // len(learned), 1), rounds))
+
+
+def _enough(labels: Floats, positives: int) -> bool:
+    return bool(min(np.nansum(labels), np.nansum(1 - labels)) >= positives)
+
+
+def _fit_one(
+    examples: Examples, number: int, settings: BoostingSettings, rounds: int, seed: int
+) -> lightgbm.Booster:
     parameters = {
         "objective": "binary",
         "num_leaves": settings.leaves,
@@ -90,15 +110,33 @@ def fit(
         "lambda_l2": settings.l2,
         "seed": seed,
         "deterministic": True,
-        "num_threads": threads,
+        "force_row_wise": True,
         "verbosity": -1,
     }
-    boosters = {}
-    for number in learned:
-        ripe = ~np.isnan(labels[:, number])
-        data = lightgbm.Dataset(
-            rows[ripe], labels[ripe, number], feature_name=list(NAMES), params={"verbosity": -1}
-        )
-        boosters[outcomes[number]] = lightgbm.train(parameters, data, num_boost_round=rounds)
-    first_rounds = min(max(settings.first_trees // len(learned), 1), rounds)
-    return Boosted(boosters, rounds, first_rounds)
+    ripe = ~np.isnan(examples.labels[:, number])
+    learned = _dataset(examples, number, ripe & ~examples.held_out)
+    if not _enough(examples.labels[ripe & examples.held_out, number], HELD_OUT):
+        return lightgbm.train(parameters, learned, num_boost_round=rounds)
+    held_out = _dataset(examples, number, ripe & examples.held_out, learned)
+    stop = lightgbm.early_stopping(PATIENCE, verbose=False)
+    fitted = lightgbm.train(
+        parameters, learned, num_boost_round=rounds, valid_sets=[held_out], callbacks=[stop]
+    )
+    best = max(fitted.best_iteration, 1)
+    return lightgbm.Booster(model_str=fitted.model_to_string(num_iteration=best))
+
+
+def _dataset(
+    examples: Examples,
+    number: int,
+    wanted: NDArray[np.bool_],
+    like: lightgbm.Dataset | None = None,
+) -> lightgbm.Dataset:
+    return lightgbm.Dataset(
+        examples.rows[wanted],
+        examples.labels[wanted, number],
+        weight=examples.weights[wanted],
+        reference=like,
+        feature_name=list(NAMES),
+        params={"verbosity": -1},
+    )

@@ -35,20 +35,20 @@ def export_ranker(boosted: Boosted) -> OnnxRanker:
     meta = RankerMeta(
         outcomes=boosted.outcomes,
         features=list(NAMES),
-        trees=boosted.rounds * len(boosted.outcomes),
-        first_trees=boosted.first_rounds * len(boosted.outcomes),
+        trees=sum(boosted.rounds(outcome) for outcome in boosted.outcomes),
+        first_trees=sum(boosted.rounds(outcome, first=True) for outcome in boosted.outcomes),
     )
-    return OnnxRanker(meta, graph(boosted, boosted.rounds), graph(boosted, boosted.first_rounds))
+    return OnnxRanker(meta, graph(boosted), graph(boosted, first=True))
 
 
 def check_parity(boosted: Boosted, ranker: OnnxRanker, rows: NDArray[np.float32]) -> float:
     """The largest difference of a chance on these rows; raises NotEqual above PARITY."""
     worst = 0.0
-    for name, exported, rounds in (
-        ("chances", ranker.chances, boosted.rounds),
-        ("first_chances", ranker.first_chances, boosted.first_rounds),
+    for name, exported, first in (
+        ("chances", ranker.chances, False),
+        ("first_chances", ranker.first_chances, True),
     ):
-        differences = np.abs(exported(rows) - boosted.chances(rows, rounds))
+        differences = np.abs(exported(rows) - boosted.chances(rows, first))
         if not (differences <= PARITY).all():
             row, outcome = np.unravel_index(int(np.nanargmax(differences)), differences.shape)
             raise NotEqual(
@@ -59,11 +59,11 @@ def check_parity(boosted: Boosted, ranker: OnnxRanker, rows: NDArray[np.float32]
     return worst
 
 
-def graph(boosted: Boosted, rounds: int) -> bytes:
-    """An ONNX model of the first `rounds` trees of every outcome."""
+def graph(boosted: Boosted, first: bool = False) -> bytes:
+    """An ONNX model of all trees of every outcome, or of the first of each."""
     nodes = _Nodes()
     for outcome, name in enumerate(boosted.outcomes):
-        for tree in boosted.trees(name)[:rounds]:
+        for tree in boosted.trees(name, first):
             nodes.add(tree["tree_structure"], outcome)
     attributes: dict[str, Any] = nodes.attributes()
     ensemble = helper.make_node(

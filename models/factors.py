@@ -29,7 +29,8 @@ class AlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     regularization: float = 100.0  # λ
     alpha: float = 40.0  # α
     iterations: int = 15
-    index: IndexSettings = IndexSettings()
+    # Its dimensions fall off slowly, so that cells tell less.
+    index: IndexSettings = IndexSettings(search_dimensions=256, probes=128)
 
 
 class BprSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

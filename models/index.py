@@ -34,7 +34,7 @@ class IndexSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     search_dimensions: int = 192
     rescore: int = 300  # items compared in full
     exact_below: int = 20_000  # items up to which every one is compared
-    probes: int = 32  # cells looked into above that
+    probes: int = 64  # cells looked into above that
 
 
 class Index:

@@ -76,11 +76,12 @@ def fit(interactions: sp.csr_matrix, settings: SpectralSettings, seed: int = 1) 
     touched = np.asarray(interactions.sum(axis=0), np.float32).ravel()
     active = np.asarray(interactions.sum(axis=1), np.float32).ravel()
     outward = _power(touched, settings.item_power)
+    inward = _power(outward, -1)
     scale = sp.diags_array(_power(active, -settings.user_power))
-    scaled = sp.csr_array(scale @ interactions @ sp.diags_array(_power(outward, -1)))
+    scaled = sp.csr_array(scale @ interactions @ sp.diags_array(inward))
     right = _right_vectors(scaled.astype(np.float32), settings, seed)
     vectors = (right * outward[:, np.newaxis]).astype(np.float16)
-    return Spectral(settings, build_index(vectors, settings.index), _power(outward, -2))
+    return Spectral(settings, build_index(vectors, settings.index), inward**2)
 
 
 def _power(values: Floats, power: float) -> Floats:

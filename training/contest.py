@@ -11,14 +11,24 @@ from engine.candidates import Sources
 from engine.pipeline import Parts
 from models.loading import Models
 from models.release import Metric
-from training.evaluate import METRICS, Scored, Trial, better, difference, evaluate, summary
+from training.evaluate import (
+    METRICS,
+    Scored,
+    Trial,
+    better,
+    difference,
+    evaluate,
+    evaluate_shown,
+    summary,
+)
 from training.material import Material
-from training.moments import Case
 
 POPULAR, RECENT, FACTORS, SIMILAR = "popular", "popular lately", "factors", "item-item"
 RETRIEVAL, RANKED, PUBLISHED = "retrieval", "retrieval + ranker", "published release"
 WITH_HYBRID, WITHOUT_HYBRID = "retrieval with hybrid", "retrieval without"
 BASELINES = (POPULAR, RECENT)
+BY_SHOWN = "by the order of what was shown, against what was done with it"
+BY_THEN = "by what was recommended, against what was then taken up"
 FEWEST_MOMENTS = 100  # later than what the published release learned from
 
 
@@ -45,8 +55,10 @@ class Published:
 class Outcome:
     """How the test went."""
 
-    scores: Mapping[str, Scored]
+    then: Mapping[str, Scored]  # against what users then took up
+    scores: Mapping[str, Scored]  # in the way that decides
     verdicts: Sequence[Verdict]
+    judged_by: str
     candidate: str
     better: bool
     reason: str
@@ -62,9 +74,12 @@ def contest(
 ) -> Outcome:
     """Everyone on the test part; `sources` were fitted to what came before it."""
     contenders = _contenders(material, sources, ranked)
-    trials = evaluate(material.test, material.states, material.items, contenders)
     resamples = material.job.training.evaluation.resamples
-    scores = {name: summary(trial, resamples) for name, trial in trials.items()}
+    then = evaluate(material.test, material.states, material.items, contenders)
+    judged = material.judged(material.test_rows)
+    shown = evaluate_shown(judged, material.states, material.items, contenders)
+    by_shown = material.believes_shown(judged)
+    trials = shown if by_shown else then
     verdicts = [_verdict(trials, FACTORS, over, resamples) for over in (*BASELINES, SIMILAR)]
     candidate = RETRIEVAL
     if ranked is not None:
@@ -72,12 +87,19 @@ def contest(
         candidate = RANKED if verdicts[-1].proved else RETRIEVAL
     decisive = [_verdict(trials, candidate, over, resamples) for over in BASELINES]
     if published is not None:
-        later = _against_published(material, contenders[candidate], published)
-        scores[PUBLISHED] = summary(later[PUBLISHED], resamples)
+        served = with_models(material, published.models)
+        later = material.compare(
+            {candidate: contenders[candidate], PUBLISHED: served},
+            on_test=True,
+            after_ms=published.saw_until_ms,
+        )
+        trials = {**trials, PUBLISHED: later[PUBLISHED]}
         decisive.append(_verdict(later, candidate, PUBLISHED, resamples))
     return Outcome(
-        scores,
+        {name: summary(trial, resamples) for name, trial in then.items()},
+        {name: summary(trial, resamples) for name, trial in trials.items() if len(trial.users)},
         [*verdicts, *decisive],
+        BY_SHOWN if by_shown else BY_THEN,
         candidate,
         *_decide(decisive),
     )
@@ -89,7 +111,7 @@ def hybrid_verdict(material: Material, sources: Sources) -> Verdict:
         WITH_HYBRID: material.parts(sources),
         WITHOUT_HYBRID: material.parts(replace(sources, hybrid=None)),
     }
-    trials = evaluate(material.validation, material.states, material.items, contenders)
+    trials = material.compare(contenders, on_test=False)
     resamples = material.job.training.evaluation.resamples
     return _verdict(trials, WITH_HYBRID, WITHOUT_HYBRID, resamples)
 
@@ -112,16 +134,6 @@ def with_models(material: Material, models: Models) -> Parts:
     """What a request is answered with from these models, the operator's weights applied."""
     weights = material.job.objective.weights(models.outcomes)
     return replace(material.parts(models.sources), ranker=models.ranker, outcome_weights=weights)
-
-
-def _against_published(
-    material: Material, candidate: Parts, published: Published
-) -> dict[str, Trial]:
-    """On the moments that the published release has not seen, or none: it would know the answer."""
-    cases: list[Case] = [c for c in material.test if c.point.at_ms > published.saw_until_ms]
-    name = RANKED if candidate.ranker is not None else RETRIEVAL
-    contenders = {name: candidate, PUBLISHED: with_models(material, published.models)}
-    return evaluate(cases, material.states, material.items, contenders)
 
 
 def _verdict(trials: Mapping[str, Trial], what: str, over: str, resamples: int) -> Verdict:

@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from engine import features
 from engine.candidates import Candidates, Items, gather, given
@@ -45,7 +45,8 @@ class Rows:
 
     features: Floats  # [n, features.COUNT]
     labels: Floats  # [n, outcomes], NaN: not ripe
-    decision: NDArray[np.int64]  # [n]
+    weight: Floats  # [n]
+    decision: NDArray[np.int64]  # [n] in time order
     user: NDArray[np.int64]  # [n]
 
     def __len__(self) -> int:
@@ -199,7 +200,11 @@ def sampled_rows(
             continue
         others = rng.permutation(np.flatnonzero(~acted))[:negatives]
         rows = np.sort(np.concatenate([np.flatnonzero(acted), others]))
-        found.append(_part(table[rows], labels[rows], number, case.user))
+        # Right and wrong weigh the same in every moment: how many right ones a draw holds says
+        # nothing about an item, and trees would be spent on telling active users from others.
+        right = acted[rows]
+        weight = np.where(right, 0.5 / right.sum(), 0.5 / max(int((~right).sum()), 1))
+        found.append(_part(table[rows], labels[rows], number, case.user, weight * len(rows)))
     return _joined(found, labeller)
 
 
@@ -211,9 +216,10 @@ def _labelled(one: Seen, table: Floats, slots: Sequence[int], labeller: Labeller
     return _part(table, labels, one.row, one.user)
 
 
-def _part(table: Floats, labels: Floats, decision: int, user: int) -> Rows:
+def _part(table: Floats, labels: Floats, decision: int, user: int, weight: ArrayLike = 1.0) -> Rows:
     n = len(table)
-    return Rows(table, labels, np.full(n, decision, np.int64), np.full(n, user, np.int64))
+    weights = np.broadcast_to(np.asarray(weight, np.float32), n)
+    return Rows(table, labels, weights, np.full(n, decision, np.int64), np.full(n, user, np.int64))
 
 
 def _joined(parts: Sequence[Rows], labeller: Labeller) -> Rows:
@@ -231,6 +237,7 @@ def join(parts: Sequence[Rows]) -> Rows:
     return Rows(
         np.concatenate([part.features for part in parts]),
         np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.weight for part in parts]),
         np.concatenate([part.decision for part in parts]),
         np.concatenate([part.user for part in parts]),
     )

@@ -1,9 +1,14 @@
-"""Evaluate releases on moments of the past, through the request's own road.
+"""Evaluate releases on moments of the past, in one of two ways.
 
-At each moment the user's state just before it goes through `engine.pipeline.recommend`, without
-exploration, and the slate is held against what that user then took up. Every model sees the same
-moments, so that two can be compared user by user: the intervals are those of a paired bootstrap
-that draws users (Efron and Tibshirani 1993, chapter 8), since acts of one user are not independent.
+    then    the user's state just before an act goes through `engine.pipeline.recommend`, without
+            exploration, and the slate is held against what that user then took up
+    shown   what a user saw of a decision is put in order, and that is held against what they
+            did with it; what stood low counts for more, as much as it was looked at less
+
+Where a log has decisions the second is the one to believe: people take up what they are shown, so
+that the first rewards whoever shows what was shown before. Every model sees the same moments, so
+that two can be compared user by user: the intervals are those of a paired bootstrap that draws
+users (Efron and Tibshirani 1993, chapter 8), since acts of one user are not independent.
 """
 
 from __future__ import annotations
@@ -15,11 +20,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.candidates import Candidates, Items
 from engine.pipeline import Parts, Request, recommend_known
+from engine.ranking import Rows, rank_by_retrieval
+from engine.situation import Moment
 from engine.state import UserState
 from models.release import Metric
+from training.datasets import rebuild
 from training.item_history import ItemHistory
 from training.moments import Case, States
+from training.replay import Point
 
 METRICS = ("ndcg@10", "recall@20", "mrr")
 NDCG, RECALL = 10, 20
@@ -43,8 +53,19 @@ class Trial:
 
     users: NDArray[np.int64]  # [cases]
     hits: Floats  # [cases, len(METRICS)]
-    coverage: float  # share of the catalogue that was shown to anybody
-    novelty: float  # mean −log2 of the shown items' shares of all acts
+    coverage: float | None = None  # share of the catalogue that was shown to anybody
+    novelty: float | None = None  # mean −log2 of the shown items' shares of all acts
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What was seen of a decision, and what it was worth to the user."""
+
+    user: int
+    point: Point
+    moment: Moment
+    items: Items  # in slot order
+    gains: NDArray[np.floating]  # some of them above 0, not all alike
 
 
 def evaluate(
@@ -82,6 +103,38 @@ def evaluate(
     }
 
 
+def evaluate_shown(
+    judged: Sequence[Judged], states: States, items: ItemHistory, contenders: Mapping[str, Parts]
+) -> dict[str, Trial]:
+    """Every contender on what was seen of every decision; `judged` in time order."""
+    hits: dict[str, list[tuple[float, ...]]] = {name: [] for name in contenders}
+    for one in judged:
+        items.at(one.moment.at_ms)
+        state = states.at(one.point)
+        case = Case(one.user, one.point, one.items, one.gains)
+        for name, parts in contenders.items():
+            candidates, table = rebuild(state, one.moment, one.items.tolist(), parts)
+            values = value_of(candidates, table, parts)
+            at = {item: row for row, item in enumerate(candidates.items.tolist())}
+            order = np.argsort(-values[[at[item] for item in one.items.tolist()]], kind="stable")
+            hits[name].append(judge(one.items[order].tolist(), case))
+    users = np.array([one.user for one in judged], np.int64)
+    return {
+        name: Trial(users, np.array(hits[name], np.float64).reshape(len(judged), len(METRICS)))
+        for name in contenders
+    }
+
+
+def value_of(candidates: Candidates, table: Rows, parts: Parts) -> Rows:
+    """float32 [n]: what each candidate is worth, by the ranker or by retrieval alone."""
+    if parts.ranker is not None:
+        return parts.ranker.chances(table) @ parts.outcome_weights
+    ranked = rank_by_retrieval(candidates, len(candidates.items))
+    values = np.full(len(candidates.items), -np.inf, np.float32)
+    values[ranked.rows] = ranked.values
+    return values
+
+
 def slate_of(case: Case, state: UserState, parts: Parts) -> list[int]:
     """What would be shown then, best first."""
     asked = Request(case.point.user_id, case.point.at_ms, RECALL, seed=SEED, explore=False)
@@ -92,12 +145,13 @@ def judge(slate: Sequence[int], case: Case) -> tuple[float, float, float]:
     """NDCG@10 with the case's gains, Recall@20, and the reciprocal rank of the first hit."""
     gain_of = dict(zip(case.truth.tolist(), case.gains.tolist(), strict=True))
     gains = [gain_of.get(item, 0.0) for item in slate]
-    hits = [place for place, gain in enumerate(gains) if gain]
+    hits = [place for place, gain in enumerate(gains) if gain > 0]
     ideal = np.sort(case.gains)[::-1][:NDCG]
     discounts = 1 / np.log2(np.arange(2, NDCG + 2))
     ndcg = float(np.dot(gains[:NDCG], discounts[: len(gains[:NDCG])]))
     ndcg /= float(ideal @ discounts[: len(ideal)])
-    recall = sum(place < RECALL for place in hits) / min(len(case.truth), RECALL)
+    right = int((case.gains > 0).sum())
+    recall = sum(place < RECALL for place in hits) / min(right, RECALL)
     return ndcg, recall, 1 / (1 + hits[0]) if hits else 0.0
 
 
@@ -107,8 +161,9 @@ def summary(trial: Trial, resamples: int) -> Scored:
         name: interval(trial.users, trial.hits[:, column], resamples)
         for column, name in enumerate(METRICS)
     }
-    found["coverage"] = Metric(trial.coverage)
-    found["novelty"] = Metric(trial.novelty)
+    for name, value in (("coverage", trial.coverage), ("novelty", trial.novelty)):
+        if value is not None:
+            found[name] = Metric(value)
     return Scored(found)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.actions import Actions
 from engine.candidates import Sources
@@ -22,10 +24,13 @@ from training.datasets import (
     Seen,
     frozen_rows,
     join,
+    moment_of,
     rebuilt_rows,
     sampled_rows,
     seen_decisions,
 )
+from training.evaluate import Judged, Trial, evaluate, evaluate_shown
+from training.examination import examination
 from training.history import Acts, History
 from training.item_history import ItemHistory
 from training.labels import Labeller
@@ -38,6 +43,7 @@ FEWEST_ACTS = 1_000
 FEWEST_DECISIONS = 200  # of which something was seen; with fewer the ranker's rows are sampled
 
 
+FEWEST_JUDGED = 100  # decisions that show a preference; with fewer, acts that followed are judged
 TEST_SHARE = 0.2  # of as many moments as the ranker learns from: enough for its calibration
 
 
@@ -75,17 +81,18 @@ class RowSource:
     """Where the ranker's rows of a part of the time come from."""
 
     labeller: Labeller
+    decisions: list[Seen]  # of which something was seen
     frozen: Rows
-    seen: list[Seen]  # decisions to rebuild
+    seen: list[Seen]  # those of the decisions that are not frozen
     cases: list[Case]  # moments to sample at, where there are no decisions
 
     def points(self) -> Iterator[Point]:
         """The states that are needed."""
-        yield from (one.point for one in self.seen)
+        yield from (one.point for one in self.decisions)
         yield from (case.point for case in self.cases)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Material:
     """A log, ready to be learned from."""
 
@@ -107,6 +114,59 @@ class Material:
     def parts(self, sources: Sources) -> Parts:
         """What a request is answered with from these sources alone."""
         return replace(self.base, sources=sources)
+
+    def judged(self, source: RowSource) -> list[Judged]:
+        """Decisions of which the user preferred some to others, drawn by chance, in time order."""
+        drawn = np.random.default_rng(self.job.training.seed).permutation(len(source.decisions))
+        found = []
+        for number in drawn.tolist():
+            one = source.decisions[number]
+            gains = self._gains(source, one)
+            if gains.max() > gains.min():
+                moment = moment_of(self.history.decisions[one.row], self.states.at(one.point))
+                shown = np.array([one.items[slot] for slot in one.seen], np.int32)
+                lower = self.examination[np.minimum(one.seen, len(self.examination) - 1)]
+                found.append(Judged(one.user, one.point, moment, shown, gains / lower))
+                if len(found) == self.job.training.evaluation.moments:
+                    break
+        return sorted(found, key=lambda one: one.point.at_ms)
+
+    def _gains(self, source: RowSource, one: Seen) -> NDArray[np.float32]:
+        """float32 [seen]: what came of each item by the objective, nothing below 0."""
+        outcomes = self.job.objective.outcomes
+        weights = self.job.objective.weights(self.outcomes)
+        # A return is no item's own: it moves every item of a decision alike.
+        weights[[outcomes[name].returns for name in self.outcomes]] = 0
+        items = [one.items[slot] for slot in one.seen]
+        labels = source.labeller.of_decision(one.row, one.user, one.point.at_ms, items)
+        return np.maximum(np.nan_to_num(labels) @ weights, 0)
+
+    @cached_property
+    def examination(self) -> NDArray[np.float64]:
+        """float64 [slots]: how much is done with a slot's items, of what the first slot gets."""
+        source = self.train_rows
+        slots = [np.array(one.seen, np.int32) for one in source.decisions]
+        items = [np.array(one.items, np.int32)[one.seen] for one in source.decisions]
+        acted = [self._gains(source, one) > 0 for one in source.decisions]
+        if not slots:
+            return np.ones(1)
+        return examination(np.concatenate(items), np.concatenate(slots), np.concatenate(acted))
+
+    def believes_shown(self, judged: Sequence[Judged]) -> bool:
+        """Whether there are decisions enough to judge by: see training.evaluate."""
+        return len(judged) >= FEWEST_JUDGED
+
+    def compare(
+        self, contenders: Mapping[str, Parts], on_test: bool, after_ms: int = 0
+    ) -> dict[str, Trial]:
+        """The contenders on the middle part or the test, in the way to be believed there."""
+        judged = self.judged(self.test_rows if on_test else self.train_rows)
+        if self.believes_shown(judged):
+            judged = [one for one in judged if one.point.at_ms > after_ms]
+            return evaluate_shown(judged, self.states, self.items, contenders)
+        cases = self.test if on_test else self.validation
+        cases = [case for case in cases if case.point.at_ms > after_ms]
+        return evaluate(cases, self.states, self.items, contenders)
 
     def rows(self, source: RowSource, sources: Sources) -> Rows:
         """The ranker's rows, the sources' scores from models fitted to what came before."""
@@ -192,7 +252,7 @@ def _decided(job: Job, history: History, span: tuple[int, int]) -> RowSource | N
     if len(seen) < FEWEST_DECISIONS:
         return None
     frozen, rest = frozen_rows(files, history, seen, labeller)
-    return RowSource(labeller, frozen, rest, [])
+    return RowSource(labeller, seen, frozen, rest, [])
 
 
 def _sampled(
@@ -206,7 +266,7 @@ def _sampled(
     cases = new.draw(
         span, int(rows.decisions * share), rows.of_user, horizon_ms, job.training.seed + 1
     )
-    return RowSource(labeller, nothing, [], cases)
+    return RowSource(labeller, [], nothing, [], cases)
 
 
 class _Nobody:

@@ -23,7 +23,7 @@ class Case:
     user: int
     point: Point
     truth: NDArray[np.int32]  # dense item ids, each once
-    gains: NDArray[np.float32]  # what each is worth, above 0
+    gains: NDArray[np.floating]  # what each is worth
 
 
 class States:

@@ -19,8 +19,8 @@ from models.onnx_scorer import OnnxRanker
 from models.registry import Registry
 from models.release import Card, Span
 from training.contest import Published
+from training.findings import Report
 from training.material import Material
-from training.report import Report
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -69,7 +69,7 @@ def card_of(name: str, artifact: Artifact, material: Material, report: Report) -
     vectors = artifact.arrays.get("vectors")
     return Card(
         data=Span("the log", report.start, report.end),
-        rows=report.rows.count if is_ranker else report.acts,
+        rows=report.rows.count if is_ranker and report.rows else report.acts,
         metrics=dict(report.scores[report.candidate].metrics),
         baselines={
             other: dict(scored.metrics)

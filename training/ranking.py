@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from engine.candidates import Sources
 from models import boosting
-from models.boosting import Boosted
+from models.boosting import Boosted, Examples
 from models.export import check_parity, export_ranker
 from models.onnx_scorer import OnnxRanker
 from training.datasets import Rows
 from training.material import Material
 
 BINS = 10
+HELD_OUT = 0.2
 PARITY_ROWS = 20_000
 
 
@@ -40,9 +41,10 @@ class Fitted:
 def fit_ranker(material: Material, rows: Rows) -> Fitted | None:
     """None where no outcome came true often enough; raises NotEqual where parity fails."""
     job = material.job
-    boosted = boosting.fit(
-        rows.features, rows.labels, material.outcomes, job.training.ranker, job.training.seed
-    )
+    # The latest decisions say when more trees no longer help on what comes after.
+    latest = np.quantile(rows.decision, 1 - HELD_OUT) if len(rows) else 0
+    examples = Examples(rows.features, rows.labels, rows.weight, rows.decision >= latest)
+    boosted = boosting.fit(examples, material.outcomes, job.training.ranker, job.training.seed)
     if boosted is None:
         return None
     ranker = export_ranker(boosted)

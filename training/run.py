@@ -16,13 +16,13 @@ from engine.redis_store import RedisStore
 from models.loading import Models
 from models.registry import Registry
 from training.contest import contest, hybrid_verdict
+from training.findings import Report, make_report
 from training.fitting import RETRIEVAL, fit_sources
 from training.history import History, read_history
 from training.material import Job, gather_material
 from training.publishing import add_versions, artifacts_of, read_published
 from training.ranking import calibrate, fit_ranker
 from training.replay import WholeLog
-from training.report import Report, make_report
 from training.search import choose_factors
 from training.stages import Say, Stages
 
@@ -57,7 +57,7 @@ def run(job: Job, registry: Registry, say: Say = lambda line: None) -> Report:
         ranked = None if fitted is None else Models(sources, fitted.ranker)
         outcome = contest(material, sources, ranked, published)
         calibration = {} if fitted is None else calibrate(material, fitted.ranker, sources)
-    report = make_report(material, tries, hybrid, rows, fitted, outcome, calibration)
+    report = make_report(material, tries, [hybrid], rows, fitted, outcome, calibration)
     versions: dict[str, str] = {}
     release = None
     if outcome.better:
@@ -74,6 +74,25 @@ def run(job: Job, registry: Registry, say: Say = lambda line: None) -> Report:
         release_id=release.release_id if release else None,
         stages=stages.done,
     )
+
+
+def evaluate_published(job: Job, registry: Registry, say: Say = lambda line: None) -> Report:
+    """The published release and what is simple, on the latest part; publishes nothing.
+
+    The release is judged on moments later than what it learned from; there may be none.
+    """
+    stages = Stages(say)
+    with stages("read the log"):
+        history = read(job)
+    with stages("fold up to every moment that is looked at"):
+        material = gather_material(job, history)
+    with stages("fit simple models to all before the test"):
+        sources = fit_sources(history, material.acts_upto(material.cuts.test), job.training)
+    with stages("evaluate on the test part"):
+        published = read_published(registry, history.catalog)
+        outcome = contest(material, sources, None, published)
+    report = make_report(material, [], [], None, None, outcome, {})
+    return msgspec.structs.replace(report, stages=stages.done)
 
 
 def read(job: Job) -> History:

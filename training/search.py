@@ -14,7 +14,7 @@ import optuna
 
 from engine.candidates import Sources
 from models.release import Metric
-from training.evaluate import METRICS, evaluate, summary
+from training.evaluate import METRICS, summary
 from training.fitting import fit_factors
 from training.material import Material
 from training.stages import Say
@@ -48,7 +48,7 @@ def _try(material: Material, told: Mapping[str, Any], say: Say) -> Try:
     acts = material.acts_upto(material.cuts.rows)
     model = fit_factors(material.history, acts, told, material.job.training.seed)
     parts = material.parts(Sources(factors=model))
-    trials = evaluate(material.validation, material.states, material.items, {"try": parts})
+    trials = material.compare({"try": parts}, on_test=False)
     resamples = material.job.training.evaluation.resamples
     score = summary(trials["try"], resamples).metrics[METRICS[0]]
     say(f"  {_told(told)}: {METRICS[0]} {score.value:.4f}")
