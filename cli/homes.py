@@ -52,7 +52,8 @@ def measured(home: Path, *arguments: object) -> tuple[Any, Cost]:
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise KairosError(f"kairos {arguments[0]} ended with {process.returncode}")
+        why = msgspec.json.decode(raw).get("reason", "") if raw else ""  # as `kairos train` says
+        raise KairosError(f"kairos {arguments[0]} ended with {process.returncode}: {why}")
     unit = 2**20 if sys.platform == "darwin" else 2**10
     largest = round(usage.ru_maxrss / unit, 1)
     together = round(max(peaks, default=0) / 2**20, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from cli.terminal import complain, console, print_json, say, settings_of
 if TYPE_CHECKING:
     from models.registry import Registry
     from models.release import Metric
+    from training.evaluate import Scored
     from training.findings import Report
     from training.material import Job
 
@@ -135,15 +136,13 @@ def _show(found: Report, page: Path | None, as_json: bool) -> None:
 
 
 def _print(found: Report) -> None:
-    from training.evaluate import METRICS
-
     say(
         f"{found.acts:,} acts of {found.users:,} users on {found.items:,} items, "
         f"{found.start} to {found.end}; tested on {found.moments:,} moments from {found.test_from}"
     )
-    say(_row("", (*METRICS, "coverage", "novelty")))
-    for name, scored in found.scores.items():
-        say(_row(name, [_metric(metric) for metric in scored.metrics.values()]))
+    _print_scores(found.judged_by, found.scores)
+    if found.then != found.scores:
+        _print_scores("what was recommended, against what was then taken up", found.then)
     for verdict in found.verdicts:
         proved = "proved better than" if verdict.proved else "not proved better than"
         say(f"{verdict.what}: {proved} {verdict.over} ({_metric(verdict.difference)})")
@@ -154,6 +153,13 @@ def _print(found: Report) -> None:
     say(f"{total:.0f} s, {peak / 2**30:.2f} GiB at most")
     done = f"published {found.release_id}" if found.release_id else "nothing published"
     say(f"{done}: {found.reason}")
+
+
+def _print_scores(title: str, scores: Mapping[str, Scored]) -> None:
+    say(f"{title}:")
+    say(_row("", list(next(iter(scores.values())).metrics)))
+    for name, scored in scores.items():
+        say(_row(name, [_metric(metric) for metric in scored.metrics.values()]))
 
 
 def _row(name: str, cells: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ copy, so whoever holds the old one reads on undisturbed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,22 @@ RANKED = 5_000  # items in the orders `popular` and `fresh`
 FOREVER = np.iinfo(np.int64).max
 
 
+class _Available(NamedTuple):
+    """What may be shown between two times at which that changes."""
+
+    mask: NDArray[np.bool_]
+    since_ms: int
+    until_ms: int
+    changes: int  # of items, when it was looked at
+
+
 class Columns:
     """Availability, birth, categories and counters of every item."""
 
     def __init__(self) -> None:
         self.size = 0  # rows in use
+        self._changes = 0  # of items, so far
+        self._available: _Available | None = None
         self.hidden = np.ones(FIRST, np.bool_)  # deleted, or no item event told of it
         self.from_ms = np.zeros(FIRST, np.int64)
         self.until_ms = np.full(FIRST, FOREVER)
@@ -48,6 +59,7 @@ class Columns:
         row = categories[:CATEGORIES]
         self.categories[item] = row + [-1] * (CATEGORIES - len(row))
         self.size = max(self.size, item + 1)
+        self._changes += 1
 
     def count(self, item: int, term: int, increase: int) -> None:
         """Add to a counter; `term` −1 is impressions."""
@@ -79,12 +91,30 @@ class Columns:
         return self.worth[items]
 
     def available(self, at_ms: int) -> NDArray[np.bool_]:
-        """bool [size]: known, not deleted, and within its times at `at_ms`."""
-        n = self.size
-        mask = ~self.hidden[:n]
-        mask &= self.from_ms[:n] <= at_ms
-        mask &= self.until_ms[:n] > at_ms
-        return mask
+        """bool [size]: known, not deleted, and within its times at `at_ms`; not to be written to.
+
+        The same array is given until an item changes, or begins or ceases to be available.
+        """
+        found = self._available
+        if (
+            found is None
+            or found.changes != self._changes
+            or not found.since_ms <= at_ms < found.until_ms
+        ):
+            found = self._available = self._look(at_ms)
+        return found.mask
+
+    def _look(self, at_ms: int) -> _Available:
+        n, changes = self.size, self._changes  # read first: a change meanwhile is looked at again
+        starts, ends, shown = self.from_ms[:n], self.until_ms[:n], ~self.hidden[:n]
+        mask = shown & (starts <= at_ms) & (ends > at_ms)
+        turns = np.concatenate([starts[shown], ends[shown]])
+        return _Available(
+            mask,
+            int(turns[turns <= at_ms].max(initial=0)),
+            int(turns[turns > at_ms].min(initial=FOREVER)),
+            changes,
+        )
 
     def _reach(self, item: int) -> None:
         if item < len(self.hidden):

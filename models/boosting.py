@@ -24,10 +24,14 @@ class BoostingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     trees: Positive = 200
     first_trees: Positive = 36  # of them: those that choose which candidates all trees rank
-    leaves: Annotated[int, msgspec.Meta(ge=2, le=256)] = 15
+    leaves: Annotated[int, msgspec.Meta(ge=2, le=256)] = 8
     learning_rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.15
-    rows_in_leaf: Positive = 50
-    l2: Annotated[float, msgspec.Meta(ge=0)] = 5.0
+    rows_in_leaf: Positive = 100
+    # Rare outcomes weigh most in an objective and carry most noise: a leaf needs evidence (the sum
+    # of p(1 − p)), and little of it moves a chance little.
+    evidence_in_leaf: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    l2: Annotated[float, msgspec.Meta(ge=0)] = 100.0
+    columns: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.4  # share of them a tree may read
     positives: Positive = 100  # an outcome that came true less often is not learned
 
 
@@ -107,7 +111,9 @@ def _fit_one(
         "num_leaves": settings.leaves,
         "learning_rate": settings.learning_rate,
         "min_data_in_leaf": settings.rows_in_leaf,
+        "min_sum_hessian_in_leaf": settings.evidence_in_leaf,
         "lambda_l2": settings.l2,
+        "feature_fraction": settings.columns,
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,

@@ -15,6 +15,8 @@ from engine.candidates import Items, Mask, Scores
 from engine.taste import Taste
 from models.artifact import Artifact, Meta
 
+HEAD = 1_000  # of the order: nearly always enough, and a hundredth of the work
+
 
 class PopularSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How fast an act is forgotten, and how much must be known of a situation to go by it."""
@@ -47,13 +49,10 @@ class Popular:
 
     def search(self, user: int, k: int, allowed: Mask | None = None) -> tuple[Items, Scores]:
         """At most k items, most popular first, with their shares."""
-        items = self._order[user]
-        if allowed is not None:
-            inside = items < len(allowed)
-            inside[inside] = allowed[items[inside]]
-            items = items[inside]
-        items = items[:k]
-        return items, self._shares[user, items]
+        items = _allowed(self._order[user][: k + HEAD], allowed)
+        if len(items) < k:  # a narrow filter
+            items = _allowed(self._order[user], allowed)
+        return items[:k], self._shares[user, items[:k]]
 
     def score(self, user: int, items: Items) -> Scores:
         """Shares float32 [m] of items [m]; NaN for items not known."""
@@ -77,6 +76,14 @@ class Popular:
         """The model of an artifact."""
         settings = msgspec.convert(artifact.meta.settings, PopularSettings)
         return cls(settings, artifact.arrays["shares"])
+
+
+def _allowed(items: Items, allowed: Mask | None) -> Items:
+    if allowed is None:
+        return items
+    inside = items < len(allowed)
+    inside[inside] = allowed[items[inside]]
+    return items[inside]
 
 
 def fit(

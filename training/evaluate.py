@@ -160,6 +160,7 @@ def summary(trial: Trial, resamples: int) -> Scored:
     found = {
         name: interval(trial.users, trial.hits[:, column], resamples)
         for column, name in enumerate(METRICS)
+        if trial.coverage is not None or name != METRICS[1]  # all that was shown is recalled
     }
     for name, value in (("coverage", trial.coverage), ("novelty", trial.novelty)):
         if value is not None:

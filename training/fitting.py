@@ -16,6 +16,8 @@ from models import factors, hybrid, item_item, popularity, spectral
 from training.history import Acts, History
 from training.settings import TrainingSettings
 
+# The newest, for LightFM: its epochs cost acts × attributes, and attributes need few acts.
+HYBRID_ACTS = 50_000
 RETRIEVAL = ("factors", "similar", "hybrid", "popular")
 FACTORS: Mapping[str, tuple[type[msgspec.Struct], Callable[..., Retriever]]] = {
     "spectral": (spectral.SpectralSettings, spectral.fit),
@@ -67,7 +69,8 @@ def _fit_hybrid(history: History, acts: Acts, settings: TrainingSettings) -> hyb
         {} if state is None else {name: value for name, (_, value) in state.attributes.items()}
         for state in history.catalog.items
     ]
-    return hybrid.fit(liked(history, acts), items, history.attributes, made, settings.seed)
+    told = acts.rows(slice(-HYBRID_ACTS, None))
+    return hybrid.fit(liked(history, told), items, history.attributes, made, settings.seed)
 
 
 def _fit_popular(history: History, acts: Acts, settings: TrainingSettings) -> popularity.Popular:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from models.release import Metric
-from training.evaluate import METRICS
+from training.evaluate import METRICS, Scored
 from training.findings import Report
 
 STYLE = """
@@ -34,7 +34,13 @@ def write_page(report: Report, file: Path) -> None:
     """One HTML file with everything in it."""
     parts = [
         _summary(report),
-        _section("On later data", _scores(report), plot(lambda axes: _by_source(report, axes))),
+        _section(
+            "On later data",
+            f"<p>{html.escape(report.judged_by.capitalize())}.</p>",
+            _scores(report.scores),
+            plot(lambda axes: _by_source(report, axes)),
+        ),
+        _section("What was recommended, and what users then took up", _scores(report.then)),
         _section(
             "Breadth",
             plot(lambda axes: _bars(report, "coverage", axes), (4.2, 3.2)),
@@ -70,15 +76,17 @@ def plot(draw: Callable[[Axes], None], size: tuple[float, float] = (8.6, 3.4)) -
 def _by_source(report: Report, axes: Axes) -> None:
     """The metrics of every contender, with intervals."""
     names = list(report.scores)
-    width = 0.8 / len(METRICS)
-    for number, metric in enumerate(METRICS):
+    metrics = [name for name in METRICS if all(name in s.metrics for s in report.scores.values())]
+    width = 0.8 / len(metrics)
+    for number, metric in enumerate(metrics):
         found = [report.scores[name].metrics[metric] for name in names]
-        places = [place + (number - 1) * width for place in range(len(names))]
+        left = (1 - len(metrics)) / 2
+        places = [place + (number + left) * width for place in range(len(names))]
         colour = (BLUE, "#63a4d8", "#b7d3ec")[number]
         axes.bar(places, [one.value for one in found], width * 0.92, color=colour, label=metric)
         _whiskers(axes, places, found)
     axes.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names])
-    axes.legend(frameon=False, ncols=len(METRICS), loc="upper left", bbox_to_anchor=(0, 1.15))
+    axes.legend(frameon=False, ncols=len(metrics), loc="upper left", bbox_to_anchor=(0, 1.15))
 
 
 def _whiskers(axes: Axes, places: Sequence[float], found: Sequence[Metric]) -> None:
@@ -88,8 +96,8 @@ def _whiskers(axes: Axes, places: Sequence[float], found: Sequence[Metric]) -> N
 
 
 def _bars(report: Report, metric: str, axes: Axes) -> None:
-    names = list(report.scores)[::-1]
-    values = [report.scores[name].metrics[metric].value for name in names]
+    names = list(report.then)[::-1]
+    values = [report.then[name].metrics[metric].value for name in names]
     axes.barh(names, values, color=BLUE)
     told = {"coverage": "share of the catalogue shown", "novelty": "bits per item shown"}
     axes.set_xlabel(told[metric])
@@ -130,11 +138,11 @@ def _section(title: str, *contents: str) -> str:
     return f"<h2>{title}</h2>" + "".join(contents)
 
 
-def _scores(report: Report) -> str:
-    columns = (*METRICS, "coverage", "novelty")
+def _scores(scores: Mapping[str, Scored]) -> str:
+    columns = list(next(iter(scores.values())).metrics)
     rows = (
         [html.escape(name), *(_cell(scored.metrics[column]) for column in columns)]
-        for name, scored in report.scores.items()
+        for name, scored in scores.items()
     )
     return _table(("", *columns), rows)
 

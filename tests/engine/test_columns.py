@@ -216,3 +216,24 @@ def test_reading_while_the_catalogue_grows() -> None:
         assert mask.sum() >= max(before, len(mask) - 1)
         before = int(mask.sum())
     assert failures == []
+
+
+def test_availability_is_looked_at_again_when_it_changes() -> None:
+    catalog = Catalog()
+    known = {"attributes": {"title": "x"}}
+    told = [
+        ItemRecord(ts=1, arrived=1, item_id="a", item=0, **known),
+        ItemRecord(ts=1, arrived=1, item_id="b", item=1, available_from=2_000, **known),
+        ItemRecord(ts=1, arrived=1, item_id="c", item=2, available_until=3_000, **known),
+    ]
+    catalog.apply(told)
+    columns = catalog.columns
+
+    at = {ms: columns.available(ms).tolist() for ms in (1_999, 2_000, 2_999, 3_000, 1_000)}
+    assert at[1_999] == at[1_000] == [True, False, True]
+    assert at[2_000] == at[2_999] == [True, True, True]
+    assert at[3_000] == [True, True, False]
+    assert columns.available(5_000) is columns.available(9_000)
+
+    catalog.apply([ItemRecord(ts=2, arrived=2, item_id="a", item=0, deleted=True)])
+    assert columns.available(9_000).tolist() == [False, True, False]

@@ -17,7 +17,7 @@ from models.onnx_scorer import FIRST, WHOLE, OnnxRanker
 
 Floats = NDArray[np.float32]
 OUTCOMES = ("click", "complete", "never")
-SETTINGS = BoostingSettings(trees=60, first_trees=10, positives=50)
+SETTINGS = BoostingSettings(trees=60, first_trees=10, positives=50, l2=1, columns=1)
 
 
 def rows_with_holes(n: int, seed: int) -> Floats:

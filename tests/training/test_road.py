@@ -53,7 +53,7 @@ def actions() -> Actions:
 
 def tell_of_items(log: Any, count: int, actions: Sequence[str] = ("view",)) -> None:
     """Items 0 … count − 1, born at NOW, and the numbers of some actions."""
-    common = {"ts": NOW, "arrived": NOW}
+    common: dict[str, Any] = {"ts": NOW, "arrived": NOW}
     records: list[Any] = [
         ItemRecord(item_id=f"i{n}", item=n, attributes={"title": f"t{n}"}, **common)
         for n in range(count)
@@ -97,7 +97,7 @@ def test_counters_walk_through_time_and_back(log: Any, make: Any) -> None:
     items = ItemHistory(read_history(log, PARTITIONS), weights)
 
     def counted(at: int) -> list[int]:
-        return items.at(at).columns.counts[:3, 1].tolist()
+        return list(map(int, items.at(at).columns.counts[:3, 1]))
 
     assert counted(NOW + HOUR) == [0, 0, 0]  # just before
     assert counted(NOW + HOUR + 1) == [0, 1, 0]
