@@ -15,13 +15,17 @@ import numpy as np
 
 from engine.errors import KairosError
 
-TRIES = 4  # of an answer that came degraded since the machine, not the release, was at fault
+TRIES = 10  # of an answer that came degraded since the machine, not the release, was at fault
 PASSING = ("store", "deadline")
 MOST_EVENTS = 1000  # of one request
 TIMEOUT_S = 60.0
 READY_S = 30.0
 
 Answer = dict[str, Any]
+
+
+class Busy(KairosError):
+    """A 503: ask again in a second."""
 
 
 class Service:
@@ -34,7 +38,7 @@ class Service:
         self.asked_again: list[str] = []  # reasons of degraded answers that were asked for again
 
     def post(self, path: str, body: Any) -> Any:
-        """The answer's JSON; raises KairosError for any status that is not a success."""
+        """The answer's JSON; raises KairosError for any status but success, Busy for a 503."""
         connection = self._connection()
         raw = msgspec.json.encode(body)
         try:
@@ -44,6 +48,8 @@ class Service:
         except (OSError, http.client.HTTPException):
             connection.close()  # it opens again with the next request
             raise
+        if answer.status == 503:
+            raise Busy(f"POST {path}: {told.decode(errors='replace')}")
         if answer.status >= 300:
             raise KairosError(f"POST {path}: {answer.status}: {told.decode(errors='replace')}")
         return msgspec.json.decode(told)
@@ -64,16 +70,26 @@ class Service:
             if degraded not in PASSING or attempts == TRIES:
                 raise KairosError(f"expected the release's answer, got {degraded!r}: {body}")
             self.asked_again.append(degraded)
+            time.sleep(0.02 * attempts)
 
     def send(self, events: Sequence[Mapping[str, Any]], wait: bool = True) -> None:
         """Send live events, by default until they count; raises KairosError if one is rejected."""
         path = "/v1/events?wait=folded" if wait else "/v1/events"
         for start in range(0, len(events), MOST_EVENTS):
-            told = self.post(path, events[start : start + MOST_EVENTS])
+            told = self._sent(path, events[start : start + MOST_EVENTS])
             if told["rejected"]:
                 raise KairosError(f"an event was rejected: {told['rejected'][0]}")
             if wait and not told["folded"]:
                 raise KairosError("events were not folded in time")
+
+    def _sent(self, path: str, events: Sequence[Mapping[str, Any]]) -> Any:
+        """Sent again while the service is busy, as its 503 asks: an event counts once."""
+        for _ in range(TRIES - 1):
+            try:
+                return self.post(path, events)
+            except Busy:
+                time.sleep(1)
+        return self.post(path, events)
 
     def close(self) -> None:
         """Close the connections of every thread."""

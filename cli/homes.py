@@ -18,7 +18,7 @@ from engine.errors import KairosError
 from engine.settings import Settings
 from models.registry import open_registry
 
-SAMPLED_S = 0.25
+SAMPLED_S = 2.0
 
 
 class Cost(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -148,14 +148,19 @@ class Registry:
         except ValueError as error:  # not JSON, not UTF-8, not this type
             raise BadVersion(f"{_folder(version)}/{CARD}", "format", str(error)) from error
 
-    def publish(self, models: Mapping[str, str], note: str = "") -> Release:
+    def publish(
+        self, models: Mapping[str, str], note: str = "", without: Collection[str] = ()
+    ) -> Release:
         """Serve these versions (model -> version) and the current release's of the other models.
+
+        Models named in `without` are not taken over.
 
         All of them are verified first: raises BadVersion, BadRelease. Of two publishers at once
         the later pointer wins, whole.
         """
         current = self.current()
-        named = dict(current.models if current else {}) | dict(models)
+        taken = current.models if current else {}
+        named = {name: taken[name] for name in taken if name not in without} | dict(models)
         cards = {}
         for version in (Version(model, wanted) for model, wanted in named.items()):
             self.artifact(version)

@@ -48,7 +48,6 @@ DOORS: dict[str, frozenset[str]] = {
     "lightfm": frozenset({"models/hybrid.py"}),
     "lightgbm": frozenset({"models/boosting.py"}),
     "onnx": frozenset({"models/export.py"}),
-    "onnxmltools": frozenset({"models/export.py"}),
     "onnxruntime": frozenset({"models/onnx_scorer.py"}),
     "optuna": frozenset({"training/search.py"}),
     "matplotlib": frozenset({"training/report.py"}),

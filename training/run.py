@@ -67,7 +67,10 @@ def run(job: Job, registry: Registry, say: Say = lambda line: None) -> Report:
             artifacts = artifacts_of(final, ranker, history.catalog)
             wanted = {name: artifacts[name] for name in artifacts if name in job.names}
             versions = add_versions(registry, wanted, material, report)
-            release = registry.publish(versions, note=report.reason) if job.publish else None
+            # A model that was judged and has not earned its place goes with what it was fitted to.
+            dropped = set(job.names) - wanted.keys()
+            if job.publish:
+                release = registry.publish(versions, report.reason, without=dropped)
     return msgspec.structs.replace(
         report,
         versions=versions,

@@ -157,6 +157,15 @@ def test_publishing_takes_over_the_other_models(place: Place) -> None:
     assert [r.release_id for r in place.registry.releases()] == [first, second.release_id]
 
 
+def test_what_is_left_out_is_not_taken_over(place: Place) -> None:
+    place.published(ranker=1, als=2)
+    factors = place.add("als", 3)
+
+    release = place.registry.publish({"als": factors.version}, without=["ranker", "unheard-of"])
+
+    assert release.models == {"als": factors.version}
+
+
 def test_rollback_goes_back_to_what_served_before(place: Place) -> None:
     first, second, third = (place.published(ranker=n) for n in range(3))
     rollback = place.registry.rollback

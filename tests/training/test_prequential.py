@@ -154,17 +154,15 @@ def test_popularity_counts_on_and_leaves_out_what_was_touched() -> None:
     assert popular.rank(9).tolist() == [0, 2, 1]
 
 
-def test_peers_that_learn_tastes_beat_popularity_among_two_tribes() -> None:
+def test_a_peer_that_learns_tastes_beats_popularity_among_two_tribes() -> None:
     recorded = record(two_tribes(), 0.5)
     acts = recorded.groups(live=True)
     found = peers(recorded.matrix(), recorded.groups(live=False))
-    chosen = {name: Shallow(peer) for name, peer in found.items()}
+    chosen = {name: Shallow(found[name]) for name in ("item-item", "popularity")}
     trials = walk(acts, [True] * len(acts), chosen)
-    for name in ("ALS", "item-item"):
-        assert trials[name].means()["mrr"] > trials["popularity"].means()["mrr"]
-        difference = compare(trials[name], trials["popularity"], 200)["mrr"]
-        assert difference.low is not None
-        assert difference.low > 0
+    difference = compare(trials["item-item"], trials["popularity"], 200)["mrr"]
+    assert difference.low is not None
+    assert difference.low > 0
 
 
 class Shallow:
