@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import typer
 
-from cli import benchmark_speed
+from cli import benchmark_speed, benchmark_world
 from cli.asking import Service, answering, ask_all, item_ids
 from cli.benchmark import Figures, Json, Out, report, served, temporary_home
 from cli.homes import kairos, release_of
@@ -53,6 +53,7 @@ def register(app: typer.Typer) -> None:
     app.command("gowalla")(gowalla)
     app.command("movielens_small")(movielens_small)
     benchmark_speed.register(app)
+    benchmark_world.register(app)
 
 
 def gowalla(as_json: Json = False, out: Out = None) -> None:

@@ -81,7 +81,7 @@ def _watched(pid: int) -> Iterator[list[int]]:
 
     def watch() -> None:
         while not over.wait(SAMPLED_S):
-            found.append(sum(map(_bytes, _tree(pid))))
+            found.append(sum(map(shared_fairly_bytes, processes_of(pid))))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -92,7 +92,8 @@ def _watched(pid: int) -> Iterator[list[int]]:
         thread.join()
 
 
-def _tree(pid: int) -> list[int]:
+def processes_of(pid: int) -> list[int]:
+    """A process and its descendants."""
     parents: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -106,7 +107,7 @@ def _tree(pid: int) -> list[int]:
     return found
 
 
-def _bytes(pid: int) -> int:
+def shared_fairly_bytes(pid: int) -> int:
     """Proportional set size: of a shared page each process has its share."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

@@ -25,6 +25,7 @@ OPENERS: Mapping[str, Mapping[str, Callable[[Artifact], Any]]] = {
         "spectral": Spectral.from_artifact,
         "als": Als.from_artifact,
         "bpr": Bpr.from_artifact,
+        "item_item": ItemItem.from_artifact,
     },
     "similar": {"item_item": ItemItem.from_artifact},
     "hybrid": {"hybrid": Hybrid.from_artifact},

@@ -216,7 +216,7 @@ class Period:
     coverage: float  # share of the catalogue that came into view
 
 
-Retrain = Callable[[SimulatedLog], tuple[Models, str]]
+Retrain = Callable[[SimulatedLog], tuple[Models | None, str | None]]
 
 
 def run_loop(

@@ -93,7 +93,7 @@ def make_report(
 def _rows(material: Material, rows: Rows | None) -> RowsReport | None:
     if rows is None:
         return None
-    return RowsReport(material.basis, len(rows), balance(rows, material.outcomes))
+    return RowsReport(material.basis, len(rows), dict(balance(rows, material.outcomes)))
 
 
 def _notes(

@@ -19,10 +19,19 @@ from training.settings import TrainingSettings
 # The newest, for LightFM: its epochs cost acts × attributes, and attributes need few acts.
 HYBRID_ACTS = 50_000
 RETRIEVAL = ("factors", "similar", "hybrid", "popular")
+
+
+def _fit_neighbours(
+    interactions: sp.csr_matrix, settings: item_item.ItemItemSettings, seed: int
+) -> item_item.ItemItem:
+    return item_item.fit(interactions, settings)  # nothing of it is drawn by chance
+
+
 FACTORS: Mapping[str, tuple[type[msgspec.Struct], Callable[..., Retriever]]] = {
     "spectral": (spectral.SpectralSettings, spectral.fit),
     "als": (factors.AlsSettings, factors.fit_als),
     "bpr": (factors.BprSettings, factors.fit_bpr),
+    "item_item": (item_item.ItemItemSettings, _fit_neighbours),
 }
 
 

@@ -139,7 +139,8 @@ class Material:
         weights[[outcomes[name].returns for name in self.outcomes]] = 0
         items = [one.items[slot] for slot in one.seen]
         labels = source.labeller.of_decision(one.row, one.user, one.point.at_ms, items)
-        return np.maximum(np.nan_to_num(labels) @ weights, 0)
+        gains: NDArray[np.float32] = np.maximum(np.nan_to_num(labels) @ weights, 0)
+        return gains
 
     @cached_property
     def examination(self) -> NDArray[np.float64]:

@@ -39,10 +39,11 @@ def run(job: Job, registry: Registry, say: Say = lambda line: None) -> Report:
         material = gather_material(job, history)
     cuts, earliest = material.cuts, material.acts_upto(material.cuts.rows)
     with stages("choose the factors"):
-        tries = choose_factors(material, job.search, say)
+        tries, factors = choose_factors(material, job.search, say)
         chosen = msgspec.structs.replace(job.training, factors=[tries[0].settings])
     with stages("fit the retrieval models to the earliest part"):
-        sources = fit_sources(history, earliest, chosen)
+        others = [name for name in RETRIEVAL if name != "factors"]
+        sources = replace(fit_sources(history, earliest, chosen, others), factors=factors)
         hybrid = hybrid_verdict(material, sources)
         kept = RETRIEVAL if hybrid.proved else tuple(name for name in RETRIEVAL if name != "hybrid")
         sources = sources if hybrid.proved else replace(sources, hybrid=None)

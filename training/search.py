@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import optuna
 
-from engine.candidates import Sources
+from engine.candidates import Retriever, Sources
 from models.release import Metric
 from training.evaluate import METRICS, summary
 from training.fitting import fit_factors
@@ -27,9 +27,28 @@ class Try(msgspec.Struct, frozen=True):
     score: Metric
 
 
-def choose_factors(material: Material, search: int, say: Say) -> list[Try]:
-    """Every try of the settings and `search` more, the best first."""
-    tries = [_try(material, told, say) for told in material.job.training.factors]
+class _Chooser:
+    """Fits and judges one try after the other; of the models it keeps the best alone."""
+
+    def __init__(self, material: Material, say: Say) -> None:
+        self.tries: list[Try] = []
+        self.best: Retriever | None = None
+        self._material = material
+        self._say = say
+
+    def add(self, told: Mapping[str, Any]) -> Try:
+        found, model = _try(self._material, told, self._say)
+        if all(found.score.value > before.score.value for before in self.tries):
+            self.best = model
+        self.tries.append(found)
+        return found
+
+
+def choose_factors(material: Material, search: int, say: Say) -> tuple[list[Try], Retriever]:
+    """Every try of the settings and `search` more, the best first; and the best as fitted."""
+    chooser = _Chooser(material, say)
+    for told in material.job.training.factors:
+        chooser.add(told)
     if search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
@@ -38,13 +57,12 @@ def choose_factors(material: Material, search: int, say: Say) -> list[Try]:
         )
         for _ in range(search):
             trial = study.ask()
-            found = _try(material, _drawn(trial), say)
-            study.tell(trial, found.score.value)
-            tries.append(found)
-    return sorted(tries, key=lambda one: -one.score.value)
+            study.tell(trial, chooser.add(_drawn(trial)).score.value)
+    assert chooser.best is not None  # the settings hold at least one try
+    return sorted(chooser.tries, key=lambda one: -one.score.value), chooser.best
 
 
-def _try(material: Material, told: Mapping[str, Any], say: Say) -> Try:
+def _try(material: Material, told: Mapping[str, Any], say: Say) -> tuple[Try, Retriever]:
     acts = material.acts_upto(material.cuts.rows)
     model = fit_factors(material.history, acts, told, material.job.training.seed)
     parts = material.parts(Sources(factors=model))
@@ -52,7 +70,7 @@ def _try(material: Material, told: Mapping[str, Any], say: Say) -> Try:
     resamples = material.job.training.evaluation.resamples
     score = summary(trials["try"], resamples).metrics[METRICS[0]]
     say(f"  {_told(told)}: {METRICS[0]} {score.value:.4f}")
-    return Try(dict(told), score)
+    return Try(dict(told), score), model
 
 
 def _drawn(trial: optuna.Trial) -> dict[str, Any]:
