@@ -34,7 +34,8 @@ class Columns:
 
     def __init__(self) -> None:
         self.size = 0  # rows in use
-        self._changes = 0  # of items, so far
+        self.changes = 0  # of items, so far
+        self.changed = np.zeros(FIRST, np.int64)  # which of them was the item's last, from 1
         self._available: _Available | None = None
         self.hidden = np.ones(FIRST, np.bool_)  # deleted, or no item event told of it
         self.from_ms = np.zeros(FIRST, np.int64)
@@ -59,7 +60,8 @@ class Columns:
         row = categories[:CATEGORIES]
         self.categories[item] = row + [-1] * (CATEGORIES - len(row))
         self.size = max(self.size, item + 1)
-        self._changes += 1
+        self.changed[item] = self.changes + 1
+        self.changes += 1  # last: who reads it finds all that it counts
 
     def count(self, item: int, term: int, increase: int) -> None:
         """Add to a counter; `term` −1 is impressions."""
@@ -98,14 +100,14 @@ class Columns:
         found = self._available
         if (
             found is None
-            or found.changes != self._changes
+            or found.changes != self.changes
             or not found.since_ms <= at_ms < found.until_ms
         ):
             found = self._available = self._look(at_ms)
         return found.mask
 
     def _look(self, at_ms: int) -> _Available:
-        n, changes = self.size, self._changes  # read first: a change meanwhile is looked at again
+        n, changes = self.size, self.changes  # read first: a change meanwhile is looked at again
         starts, ends, shown = self.from_ms[:n], self.until_ms[:n], ~self.hidden[:n]
         mask = shown & (starts <= at_ms) & (ends > at_ms)
         turns = np.concatenate([starts[shown], ends[shown]])
@@ -116,10 +118,16 @@ class Columns:
             changes,
         )
 
+    def changed_since(self, changes: int) -> tuple[NDArray[np.int32], int]:
+        """Items int32 [m] that changed after so many changes; and how many there are now."""
+        now = self.changes  # read first: what changes meanwhile is told of the next time
+        return np.flatnonzero(self.changed > changes).astype(np.int32), now
+
     def _reach(self, item: int) -> None:
         if item < len(self.hidden):
             return
         rows = max(2 * len(self.hidden), item + 1)
+        self.changed = _longer(self.changed, rows, 0)
         self.hidden = _longer(self.hidden, rows, True)
         self.from_ms = _longer(self.from_ms, rows, 0)
         self.until_ms = _longer(self.until_ms, rows, FOREVER)

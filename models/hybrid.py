@@ -98,20 +98,30 @@ class Hybrid:
 
         Late items stand beside the index and are compared one by one: cheap up to some thousands.
         """
-        known = {int(item): n for n, item in enumerate(self._late.items)}
-        rows = {i: (self._late.answers[n], self._late.likes[n]) for i, n in known.items()}
+        old, width = self._late, self._likes.shape[1]
+        told: list[int] = []
+        rows: list[Floats] = []  # both sides of each item
         for item, attributes in items.items():
             answer, like = (side.mean(attributes) for side in self._of_items)
             if answer is not None and like is not None:
-                rows[item] = (answer, like)
-        order = sorted(rows)
-        width = self._likes.shape[1]
+                told.append(item)
+                rows.append(np.stack([answer, like]))
+        new = np.array(rows, np.float32).reshape(-1, 2, width)
+        kept = ~np.isin(old.items, told)
+        late_items = np.concatenate([old.items[kept], np.array(told, np.int32)])
+        order = np.argsort(late_items)
         late = Late(
-            np.array(order, np.int32),
-            np.array([rows[i][0] for i in order], np.float32).reshape(-1, width),
-            np.array([rows[i][1] for i in order], np.float32).reshape(-1, width),
+            late_items[order],
+            np.concatenate([old.answers[kept], new[:, 0]])[order],
+            np.concatenate([old.likes[kept], new[:, 1]])[order],
         )
         return Hybrid(self.settings, self.index, self._likes, self._of_items, self._of_users, late)
+
+    def fitted(self, items: Items) -> Mask:
+        """bool [m]: which of the items have a vector of the fit; others need `with_items`."""
+        inside = items < self.index.size
+        inside[inside] = self.index.known[items[inside]]
+        return inside
 
     def user(self, taste: Taste) -> Floats | None:
         """The user's vector float32 [d], from their touches and their attributes."""
@@ -134,7 +144,7 @@ class Hybrid:
         if not len(late):
             return self.index.search(user, k, allowed)
         # One more for each late item that the index knows as it was before.
-        early, scores = self.index.search(user, k + int((late < self.index.size).sum()), allowed)
+        early, scores = self.index.search(user, k + int(self.fitted(late).sum()), allowed)
         keep = ~np.isin(early, late)
         if allowed is not None:
             inside = late < len(allowed)

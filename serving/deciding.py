@@ -1,7 +1,9 @@
-"""The parts that requests are answered with, built anew when a release or a name comes."""
+"""The parts that requests are answered with, built anew when a release, an item or a name comes."""
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,8 +21,13 @@ from models.artifact import Artifact
 from models.registry import Registry
 from models.release import Release
 from serving.configuration import Configuration
+from serving.late_items import GrowingModels
 from serving.metrics import Metrics
 from serving.releases import Loaded, ReleaseWatcher
+
+log = logging.getLogger("kairos.deciding")
+
+GROW_S = 0.5  # how often the models are told of new items
 
 
 class Deciding:
@@ -40,26 +47,44 @@ class Deciding:
         self._users = users
         self._catalog = catalog
         self._version = configuration.version
-        self._watcher = ReleaseWatcher[Models](registry, catalog, self._load, self._probe, metrics)
-        self._made_for: tuple[Loaded[Models] | None, int] = (None, -1)
-        self._parts = self._build(None)
+        self._watcher = ReleaseWatcher[GrowingModels](
+            registry, catalog, self._load, self._probe, metrics
+        )
+        self._made_for: tuple[Models | None, int] = (None, -1)
+        self._parts = self._build(None, None)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._grow, name="late items", daemon=True)
 
     def start(self) -> None:
         self._watcher.start()
+        self._thread.start()
 
     def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
         self._watcher.stop()
 
     def parts(self) -> Parts:
         """The parts of the release that serves now."""
-        now = (self._watcher.current, len(self._catalog.terms["action"]))
-        if now != self._made_for:
-            loaded = now[0]
-            self._parts = self._build(loaded)
-            self._made_for = now
+        loaded = self._watcher.current
+        models = None if loaded is None else loaded.parts.models  # replaced as items come
+        terms = len(self._catalog.terms["action"])
+        if models is not self._made_for[0] or terms != self._made_for[1]:
+            self._parts = self._build(loaded, models)
+            self._made_for = (models, terms)
         return self._parts
 
-    def _build(self, loaded: Loaded[Models] | None) -> Parts:
+    def _grow(self) -> None:
+        while not self._stop.wait(GROW_S):
+            loaded = self._watcher.current
+            try:
+                if loaded is not None:
+                    loaded.parts.grow()
+            except Exception:
+                log.exception("late items are tried again after an unexpected error")
+
+    def _build(self, loaded: Loaded[GrowingModels] | None, models: Models | None) -> Parts:
         weights = weights_by_term(self._actions, self._catalog)
         parts = Parts(
             self._users,
@@ -68,9 +93,9 @@ class Deciding:
             weights,
             config_version=self._version,
         )
-        if loaded is None:
+        if loaded is None or models is None:
             return parts
-        return self._with(parts, loaded.parts, loaded.release.release_id)
+        return self._with(parts, models, loaded.release.release_id)
 
     def _with(self, parts: Parts, models: Models, release_id: str) -> Parts:
         weights = self._configuration.objective.weights(list(models.outcomes))
@@ -82,12 +107,12 @@ class Deciding:
             release=release_id,
         )
 
-    def _load(self, release: Release, artifacts: Mapping[str, Artifact]) -> Models:
-        return load(artifacts)
+    def _load(self, release: Release, artifacts: Mapping[str, Artifact]) -> GrowingModels:
+        return GrowingModels(load(artifacts), self._catalog)
 
-    def _probe(self, models: Models) -> None:
+    def _probe(self, grown: GrowingModels) -> None:
         """Answer for somebody unknown and for somebody who touched items."""
-        parts = self._with(self._build(None), models, "probe")
+        parts = self._with(self._build(None, None), grown.models, "probe")
         for state in (NOBODY, _somebody(self._catalog)):
             asked = Request("probe", int(time.time() * 1000), size=10, seed=1)
             slate = recommend_known(asked, state, parts)

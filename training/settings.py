@@ -30,7 +30,7 @@ class SplitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of which decisions the ranker learns."""
 
-    decisions: Positive = 20_000  # at most, drawn by chance
+    decisions: Positive = 12_000  # at most, drawn by chance
     # Where there are no impressions:
     of_user: Positive = 50  # moments of one user, at most
     negatives: Positive = 30  # of a moment's candidates that were not chosen
@@ -39,7 +39,7 @@ class RowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class EvaluationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """On which moments the models are compared."""
 
-    moments: Positive = 2_000  # at most, drawn by chance
+    moments: Positive = 1_500  # at most, drawn by chance
     of_user: Positive = 10  # at most
     horizon_hours: Annotated[float, msgspec.Meta(gt=0)] = 24.0  # in which an act is a hit
     resamples: Positive = 1_000  # of the bootstrap
