@@ -96,7 +96,7 @@ class Hybrid:
     def with_items(self, items: Mapping[int, Attributes]) -> Hybrid:
         """The same model that also knows these items (by dense id), or knows them anew.
 
-        Late items stand beside the index and are compared one by one: cheap up to some thousands.
+        Late items stand beside the index, compared one by one: cheap up to some ten thousands.
         """
         old, width = self._late, self._likes.shape[1]
         told: list[int] = []
@@ -119,7 +119,7 @@ class Hybrid:
 
     def fitted(self, items: Items) -> Mask:
         """bool [m]: which of the items have a vector of the fit; others need `with_items`."""
-        inside = items < self.index.size
+        inside: Mask = items < self.index.size
         inside[inside] = self.index.known[items[inside]]
         return inside
 
@@ -140,18 +140,22 @@ class Hybrid:
 
     def search(self, user: Floats, k: int, allowed: Mask | None = None) -> tuple[Items, Scores]:
         """At most k items, best first, with their scores, only such as `allowed` allows."""
-        late, answers = self._late.items, self._late.answers
+        late = self._late.items
         if not len(late):
             return self.index.search(user, k, allowed)
         # One more for each late item that the index knows as it was before.
         early, scores = self.index.search(user, k + int(self.fitted(late).sum()), allowed)
         keep = ~np.isin(early, late)
+        late_scores = self._late.answers @ user
         if allowed is not None:
             inside = late < len(allowed)
             inside[inside] = allowed[late[inside]]
-            late, answers = late[inside], answers[inside]
+            late, late_scores = late[inside], late_scores[inside]
+        if len(late) > k:
+            first = np.argpartition(-late_scores, k)[:k]
+            late, late_scores = late[first], late_scores[first]
         items = np.concatenate([early[keep], late])
-        scores = np.concatenate([scores[keep], answers @ user])
+        scores = np.concatenate([scores[keep], late_scores])
         best = np.argsort(-scores, kind="stable")[:k]
         return items[best], scores[best]
 

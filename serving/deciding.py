@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from models.loading import Models, load
 
 from engine.actions import Actions
 from engine.catalog import Catalog
@@ -18,6 +17,7 @@ from engine.pipeline import NOBODY, Parts, Request, Users, recommend_known
 from engine.state import TOUCH, Touch, UserState
 from engine.taste import weights_by_term
 from models.artifact import Artifact
+from models.loading import Models, load
 from models.registry import Registry
 from models.release import Release
 from serving.configuration import Configuration

@@ -25,7 +25,8 @@ from training.material import Material
 
 POPULAR, RECENT, FACTORS, SIMILAR = "popular", "popular lately", "factors", "item-item"
 RETRIEVAL, RANKED, PUBLISHED = "retrieval", "retrieval + ranker", "published release"
-WITH_HYBRID, WITHOUT_HYBRID = "retrieval with hybrid", "retrieval without"
+WITH_HYBRID, WITHOUT_HYBRID = "cold items: with hybrid", "cold items: without"
+TOO_FEW_COLD = f"{WITHOUT_HYBRID} (too few cold moments)"
 BASELINES = (POPULAR, RECENT)
 BY_SHOWN = "by the order of what was shown, against what was done with it"
 BY_THEN = "by what was recommended, against what was then taken up"
@@ -106,14 +107,21 @@ def contest(
 
 
 def hybrid_verdict(material: Material, sources: Sources) -> Verdict:
-    """Whether the hybrid helps retrieval, on the middle part: before the ranker learns from it."""
+    """Whether the hybrid puts cold items in a better order, on the middle part.
+
+    `sources` were fitted to what came before it. What the factors know they rank, so that only
+    among items that they don't know, as they were available then, can the hybrid earn its place.
+    """
     contenders = {
         WITH_HYBRID: material.parts(sources),
         WITHOUT_HYBRID: material.parts(replace(sources, hybrid=None)),
     }
-    trials = material.compare(contenders, on_test=False)
-    resamples = material.job.training.evaluation.resamples
-    return _verdict(trials, WITH_HYBRID, WITHOUT_HYBRID, resamples)
+    cold, resamples = material.cold, material.job.training.evaluation.resamples
+    trials = evaluate(cold.cases, material.states, material.items, contenders, among=cold.items)
+    verdict = _verdict(trials, WITH_HYBRID, WITHOUT_HYBRID, resamples)
+    if cold.enough:
+        return verdict
+    return msgspec.structs.replace(verdict, over=TOO_FEW_COLD, proved=False)
 
 
 def _contenders(material: Material, sources: Sources, ranked: Models | None) -> dict[str, Parts]:

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.candidates import Candidates, Items
+from engine.candidates import Candidates, Items, Mask
 from engine.pipeline import Parts, Request, recommend_known
 from engine.ranking import Rows, rank_by_retrieval
 from engine.situation import Moment
@@ -74,8 +74,12 @@ def evaluate(
     items: ItemHistory,
     contenders: Mapping[str, Parts],
     done: Callable[[int], None] = lambda cases: None,
+    among: Mask | None = None,
 ) -> dict[str, Trial]:
-    """Every contender on every moment; `cases` in time order. `done` hears how far it is."""
+    """Every contender on every moment; `cases` in time order. `done` hears how far it is.
+
+    Where `among` bool [items] is given, those of them that are available then are put in order.
+    """
     hits: dict[str, list[tuple[float, ...]]] = {name: [] for name in contenders}
     shown: dict[str, list[list[int]]] = {name: [] for name in contenders}
     surprise: dict[str, list[float]] = {name: [] for name in contenders}
@@ -84,8 +88,11 @@ def evaluate(
         state = states.at(case.point)
         acts = columns.counts[:, 1:].sum(1) + 1.0
         bits = np.log2(acts.sum()) - np.log2(acts)
+        only = None
+        if among is not None:
+            only = np.flatnonzero(among & columns.available(case.point.at_ms)).astype(np.int32)
         for name, parts in contenders.items():
-            slate = slate_of(case, state, parts)
+            slate = slate_of(case, state, parts, only)
             hits[name].append(judge(slate, case))
             shown[name].append(slate[:NDCG])
             surprise[name].append(float(bits[slate[:NDCG]].mean()) if slate else 0.0)
@@ -135,9 +142,10 @@ def value_of(candidates: Candidates, table: Rows, parts: Parts) -> Rows:
     return values
 
 
-def slate_of(case: Case, state: UserState, parts: Parts) -> list[int]:
-    """What would be shown then, best first."""
-    asked = Request(case.point.user_id, case.point.at_ms, RECALL, seed=SEED, explore=False)
+def slate_of(case: Case, state: UserState, parts: Parts, only: Items | None) -> list[int]:
+    """What would be shown then, best first; of some items alone where these are given."""
+    user_id, at_ms = case.point.user_id, case.point.at_ms
+    asked = Request(user_id, at_ms, RECALL, seed=SEED, only=only, explore=False)
     return recommend_known(asked, state, parts).items()
 
 

@@ -19,6 +19,7 @@ from engine.rows import RowFiles
 from engine.settings import Settings
 from engine.state import UserState
 from engine.taste import weights_by_term
+from training.cold import MOST_MOMENTS, Cold, cold_items, narrow
 from training.datasets import (
     Rows,
     Seen,
@@ -102,6 +103,7 @@ class Material:
     items: ItemHistory
     base: Parts  # without any model
     states: States
+    cold: Cold  # on the middle part
     validation: list[Case]
     test: list[Case]
     train_rows: RowSource
@@ -220,15 +222,28 @@ def gather_material(job: Job, history: History) -> Material:
         new.draw(span, evaluation.moments, evaluation.of_user, evaluation.horizon_ms, seed)
         for span in (middle, latest)
     )
-    points = [case.point for case in (*validation, *test)]
+    unknown = cold_items(history, cuts.rows)
+    drawn = new.draw(middle, MOST_MOMENTS, evaluation.of_user, evaluation.horizon_ms, seed, unknown)
+    points = [case.point for case in (*validation, *test, *drawn)]
     points += [*train_rows.points(), *test_rows.points()]
     packed, _ = replay_points(job.settings, points, workers=1)
     base = Parts(
         _Nobody(), history.catalog, job.recommending, weights, release="trial", clock=lambda: 0.0
     )
     items = ItemHistory(history, weights)
+    cold = Cold(unknown, list(narrow(drawn, unknown, history.catalog.columns)))
     return Material(
-        job, history, cuts, items, base, States(packed), validation, test, train_rows, test_rows
+        job,
+        history,
+        cuts,
+        items,
+        base,
+        States(packed),
+        cold,
+        validation,
+        test,
+        train_rows,
+        test_rows,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.candidates import Mask
 from engine.objective import Objective
 from engine.state import UserState, decode_state
 from training.history import History
@@ -79,15 +80,24 @@ class NewActs:
         )
 
     def draw(
-        self, span: tuple[int, int], most: int, of_user: int, horizon_ms: int, seed: int
+        self,
+        span: tuple[int, int],
+        most: int,
+        of_user: int,
+        horizon_ms: int,
+        seed: int,
+        among: Mask | None = None,
     ) -> list[Case]:
         """Moments just before new acts of a span of time, by chance, in time order.
 
-        At most so many, and of one user. Later acts than the span's end are not looked at.
+        At most so many, and of one user. Later acts than the span's end are not looked at, nor,
+        where `among` bool [items] is given, acts on other items.
         """
         acts = self._history.acts
         times = acts.at_ms[self.rows]
         rows = self.rows[(times >= span[0]) & (times < span[1])]
+        if among is not None:
+            rows = rows[among[acts.item[rows]]]
         drawn = np.random.default_rng(seed).permutation(rows)
         drawn = drawn[_rank_within(acts.user[drawn]) < of_user]
         cases = (

@@ -237,3 +237,18 @@ def test_availability_is_looked_at_again_when_it_changes() -> None:
 
     catalog.apply([ItemRecord(ts=2, arrived=2, item_id="a", item=0, deleted=True)])
     assert columns.available(9_000).tolist() == [False, True, False]
+
+
+def test_what_changed_since_is_told_once() -> None:
+    catalog = catalog_of(described(0), described(2), described(1))
+    columns = catalog.columns
+    everything, now = columns.changed_since(0)
+    assert (everything.tolist(), now) == ([0, 1, 2], columns.changes)
+    assert columns.changed_since(now)[0].tolist() == []
+
+    catalog.apply([described(2 * FIRST), described(1), described(1, ts=NOW + 1)])
+    changed, later = columns.changed_since(now)
+    assert changed.tolist() == [1, 2 * FIRST]
+    assert changed.dtype == np.int32
+    assert columns.changed_since(later)[0].tolist() == []
+    assert columns.changed_since(0)[0].tolist() == [0, 1, 2, 2 * FIRST]

@@ -289,3 +289,28 @@ def test_settings_of_the_index_travel(fitted: dict[str, Any]) -> None:
     settings = spectral.SpectralSettings(dimensions=8, index=IndexSettings(rescore=50))
     model = spectral.fit(world(), settings)
     assert spectral.Spectral.from_artifact(model.to_artifact(IDS)).settings == settings
+
+
+def test_late_items_come_one_after_the_other(fitted: dict[str, Any]) -> None:
+    old = fitted["hybrid"]
+    late = {n: {"kind": "cold" if n % 3 else "warm"} for n in range(40, 60)}
+    at_once = old.with_items(late)
+    one_by_one = old
+    for item in reversed(late):
+        one_by_one = one_by_one.with_items({item: {"kind": "warm"}}).with_items({item: late[item]})
+    user, items = old.user(taste(13, 14)), np.arange(61, dtype=np.int32)
+    np.testing.assert_array_equal(one_by_one.score(user, items), at_once.score(user, items))
+    assert one_by_one.with_items({}).search(user, 30)[0].tolist() == (
+        at_once.search(user, 30)[0].tolist()
+    )
+
+
+def test_the_fit_is_told_from_what_came_later(fitted: dict[str, Any]) -> None:
+    model = fitted["hybrid"].with_items({30: {"kind": "cold"}})
+    assert model.fitted(array(0, UNTOUCHED, 23, 30, 4_000_000)).tolist() == [
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
