@@ -84,18 +84,20 @@ def gather(
     """Up to `most` allowed items, every source's quota from the first to the last."""
     users = read_users(sources, taste, moment)
     found: list[tuple[int, Items]] = []
+    near = np.zeros(0, np.float32)  # the factors' scores of what they brought
     for source, model in enumerate(_models(sources)):
         quota = quota_of(quotas, source)
         if model is not None and users[source] is not None and quota:
-            items, _ = model.search(users[source], quota, allowed)
+            items, scores = model.search(users[source], quota, allowed)
             found.append((source, items))
+            near = scores if source == FACTORS else near
     if sources.popular is None:
         found.append((POPULAR, first_allowed(columns.popular, allowed, quotas.popular)))
     found.append((FRESH, first_allowed(columns.fresh, allowed, quotas.fresh)))
     if sum(len(items) for _, items in found) < most:  # few sources, or a filter
         found.append((POPULAR, most_popular(columns, allowed, most)))
     items, brought = _merge(found, most)
-    return Candidates(items, _score(sources, users, columns, items, moment), brought)
+    return Candidates(items, _score(sources, users, columns, items, moment, near), brought)
 
 
 def given(
@@ -104,7 +106,8 @@ def given(
     """The items as they are, scored by every source."""
     users = read_users(sources, taste, moment)
     brought = np.zeros(len(items), np.uint8)
-    return Candidates(items, _score(sources, users, columns, items, moment), brought)
+    none = np.zeros(0, np.float32)
+    return Candidates(items, _score(sources, users, columns, items, moment, none), brought)
 
 
 def read_users(sources: Sources, taste: Taste, moment: Moment) -> list[Any | None]:
@@ -161,12 +164,24 @@ def _merge(found: Sequence[tuple[int, Items]], most: int) -> tuple[Items, NDArra
 
 
 def _score(
-    sources: Sources, users: Sequence[Any | None], columns: Columns, items: Items, moment: Moment
+    sources: Sources,
+    users: Sequence[Any | None],
+    columns: Columns,
+    items: Items,
+    moment: Moment,
+    near: Scores,
 ) -> Scores:
+    """float32 [n, len(SOURCES)]; `near` are the factors' scores of the first items, known before.
+
+    Long vectors of many items are most of the memory that a request touches: never read twice.
+    """
     scores = np.full((len(items), len(SOURCES)), np.nan, np.float32)
     for source, model in enumerate(_models(sources)):
         if model is not None and users[source] is not None:
-            scores[:, source] = model.score(users[source], items)
+            known = near[: len(items)] if source == FACTORS else near[:0]
+            scores[: len(known), source] = known
+            rest = items[len(known) :]
+            scores[len(known) :, source] = model.score(users[source], rest)
     if sources.popular is None:
         scores[:, POPULAR] = np.log1p(columns.popularity(items))
     age_ms = np.maximum(moment.at_ms - columns.born_ms[items], 0)

@@ -38,6 +38,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     store_timeout_ms: Positive = 1000  # folding and ingest; reads have read_timeout_ms
     read_timeout_ms: Positive = 50  # the serving path
 
+    replicas: Positive = 1  # that decide; each holds the catalogue and the release's models
+
     partitions: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16  # fixed for the life of a log
     folders: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1  # folder processes
     lease_ms: Annotated[int, msgspec.Meta(ge=200)] = 3000  # a silent folder is replaced after it

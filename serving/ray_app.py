@@ -47,6 +47,7 @@ def _deployment(settings: Settings, name: str, logging_config: LoggingConfig) ->
         max_ongoing_requests=ONGOING,
         max_queued_requests=QUEUED,
         logging_config=logging_config,
+        num_replicas=settings.replicas if name == "decide" else 1,
         ray_actor_options={"num_cpus": 0},
         graceful_shutdown_timeout_s=5,
     )

@@ -11,13 +11,16 @@ import signal
 import socket
 import tempfile
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from engine.errors import KairosError, SettingsError
+from engine.errors import KairosError, SettingsError, StoreUnavailable
 from engine.redis_store import RedisStore
 from engine.settings import Settings
 from serving import check, embedded
@@ -25,6 +28,7 @@ from serving import check, embedded
 log = logging.getLogger("kairos.up")
 
 Say = Callable[[str], None]
+ANSWERED_S = 300.0
 PORTS = 100  # of one service: its replicas' and its fallback proxy's
 
 
@@ -81,6 +85,7 @@ def _serve(
     try:
         workers = ray_folders.Workers(settings, store)
         ray_app.deploy(settings)
+        _wait_until_answered(settings)
         say(f"Kairos is ready at http://{settings.host}:{settings.port}")
         _watch(settings, workers.look, server)
         say("stopping: no new requests, then fold and archive what is there")
@@ -90,6 +95,31 @@ def _serve(
             ray.shutdown()
     finally:
         ray.shutdown()
+
+
+def _wait_until_answered(settings: Settings) -> None:
+    """Until both applications answer at the edge: Serve calls them running well before that.
+
+    Raises StoreUnavailable after ANSWERED_S. A replica reads the catalogue and the release first.
+    """
+    base = f"http://{settings.host}:{settings.port}"
+    expected = {"/readyz": 200, "/v1/events": 405}
+    deadline = time.monotonic() + ANSWERED_S
+    while expected:
+        path, status = next(iter(expected.items()))
+        try:
+            with urllib.request.urlopen(base + path, timeout=5) as answer:
+                found = answer.status
+        except urllib.error.HTTPError as error:
+            found = error.code
+        except OSError:
+            found = 0
+        if found == status:
+            del expected[path]
+        elif time.monotonic() > deadline:
+            raise StoreUnavailable(f"{base}{path} does not answer after {ANSWERED_S:.0f} s")
+        else:
+            time.sleep(0.1)
 
 
 @contextmanager
