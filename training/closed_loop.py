@@ -7,6 +7,7 @@ nothing but what was shown, and the models see nothing but events.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from engine.rows import RowFiles
 from engine.stamp import Stamper
 from engine.state import UserState
 from engine.taste import weights_by_term
+from engine.times import DAY_MS
 from models.loading import Models
 from training.world import Line, Visit, World
 from training.world import encode as encode_lines
@@ -63,14 +65,25 @@ class SimulatedLog:
     _last: int = 0  # position
     _kept: list[DecisionRows] = field(default_factory=list)
     _ranked_ms: int = 0
+    _coming: list[tuple[int, int, Line]] = field(default_factory=list)  # a heap
+    _number_of: int = 0  # events taken: equal times keep their order
     _stamper: Stamper = field(init=False)
 
     def __post_init__(self) -> None:
         self._stamper = Stamper(self.actions, self.catalog, PARTITIONS, imported=True)
 
     def take(self, lines: Iterable[Line]) -> None:
-        """Events of the world, in its order."""
-        for line in encode_lines(lines).splitlines():
+        """Events of the world; one that is dated ahead waits for its time to come."""
+        for line in lines:
+            self._number_of += 1
+            heapq.heappush(self._coming, (line.ts, self._number_of, line))
+
+    def advance(self, at_ms: int) -> None:
+        """Fold what has happened by now."""
+        happened = []
+        while self._coming and self._coming[0][0] <= at_ms:
+            happened.append(heapq.heappop(self._coming)[2])
+        for line in encode_lines(happened).splitlines():
             self._take(decode_line(line))
 
     def decided(self, record: UserLogRecord, rows: DecisionRows) -> None:
@@ -178,6 +191,7 @@ class Decider:
     def decide(self, visit: Visit, parts: Parts) -> tuple[str, list[str]]:
         """A decision's id and the items shown; logged with its rows."""
         log, at_ms = self.log, int(visit.at_s * 1000)
+        log.advance(at_ms)
         log.rank(at_ms)
         device, _ = read_device(visit.device)
         asked = Request(
@@ -252,6 +266,7 @@ def begin(world: World, days: int, log: SimulatedLog) -> None:
     log.take(world.item_events())
     log.take(world.user_events())
     log.take(world.history(days))
+    log.advance(int(world.core.start_s * 1000) + days * DAY_MS)
     log.settle()
 
 

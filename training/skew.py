@@ -21,6 +21,7 @@ from engine.candidates import SOURCES, Candidates
 from engine.rows import RowFiles
 from engine.settings import Settings
 from engine.state import UserState, decode_state
+from engine.times import LATEST_MS
 from training.history import Decision, History, read_history
 from training.parallel import replay_points
 from training.replay import Point, WholeLog
@@ -46,7 +47,7 @@ class Skew(msgspec.Struct):
 def measure_skew(settings: Settings, workers: int = 0) -> Skew:
     """Compare every frozen row of a stopped service's log and row files."""
     history = read_history(WholeLog(Archive(settings.archive_path)), settings.partitions)
-    frame = RowFiles(settings.rows_path).read(0, 2**62).sort("state_position").collect()
+    frame = RowFiles(settings.rows_path).read(0, LATEST_MS).sort("state_position").collect()
     of_id = _by_id(history, frame["decision_id"].unique().to_list())
     known = frame.filter(pl.col("decision_id").is_in(list(of_id)))
     heads = known.group_by("decision_id", maintain_order=True).first()
