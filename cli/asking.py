@@ -25,7 +25,7 @@ Answer = dict[str, Any]
 
 
 class Busy(KairosError):
-    """A 503: ask again in a second."""
+    """A 503, or a 408 of the edge: ask again in a second."""
 
 
 class Service:
@@ -38,7 +38,7 @@ class Service:
         self.asked_again: list[str] = []  # reasons of degraded answers that were asked for again
 
     def post(self, path: str, body: Any) -> Any:
-        """The answer's JSON; raises KairosError for any status but success, Busy for a 503."""
+        """The answer's JSON; raises KairosError for any status but success, Busy for 408, 503."""
         connection = self._connection()
         raw = msgspec.json.encode(body)
         try:
@@ -48,7 +48,7 @@ class Service:
         except (OSError, http.client.HTTPException):
             connection.close()  # it opens again with the next request
             raise
-        if answer.status == 503:
+        if answer.status in (408, 503):
             raise Busy(f"POST {path}: {told.decode(errors='replace')}")
         if answer.status >= 300:
             raise KairosError(f"POST {path}: {answer.status}: {told.decode(errors='replace')}")
@@ -63,7 +63,14 @@ class Service:
         attempts = 0
         while True:
             attempts += 1
-            answer: Answer = self.post("/v1/recommend", body)
+            try:
+                answer: Answer = self.post("/v1/recommend", body)
+            except Busy:
+                if attempts == TRIES:
+                    raise
+                self.asked_again.append("busy")
+                time.sleep(1)
+                continue
             degraded = answer.get("degraded")
             if degraded is None:
                 return answer

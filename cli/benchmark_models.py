@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import numpy as np
@@ -47,6 +47,8 @@ OF_USER = 40  # moments of each user that are predicted, at most, drawn by chanc
 SEED = 1
 RESAMPLES = 1000
 
+Home = Annotated[Path | None, typer.Option(help="Build it here, or use what was built before.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `kairos benchmark`."""
@@ -56,21 +58,23 @@ def register(app: typer.Typer) -> None:
     benchmark_world.register(app)
 
 
-def gowalla(as_json: Json = False, out: Out = None) -> None:
+def gowalla(home: Home = None, as_json: Json = False, out: Out = None) -> None:
     """Recall@20 and NDCG@20 on the published split, all users, as served."""
     from training import gowalla as data
     from training.gowalla_peers import peers
     from training.movielens import data_folder
 
     split = data.read_split(data_folder())
-    with temporary_home() as home:
-        with console().status("writing the events"):
-            data.write(data_folder(), home / "events.jsonl")
-        kairos(home, "import", home / "events.jsonl")
-        kairos(home, "train", "factors")
-        with served(home, UNHURRIED) as (url, _):
+    with nullcontext(home) if home else temporary_home() as place:
+        if not (place / "models" / "current").exists():
+            place.mkdir(parents=True, exist_ok=True)
+            with console().status("writing the events"):
+                data.write(data_folder(), place / "events.jsonl")
+            kairos(place, "import", place / "events.jsonl")
+            kairos(place, "train", "factors")
+        with served(place, UNHURRIED) as (url, _):
             figures = ask_everybody(answering(url), split)
-        figures |= release_of(home)
+        figures |= release_of(place)
     figures["published [recall, ndcg], 64 dimensions"] = PUBLISHED
     for name, peer in peers(split):
         console().print(f"{name}: {peer}")

@@ -45,16 +45,33 @@ class Objective(msgspec.Struct, frozen=True):
 
 
 def load_objective(actions: Actions, path: Path | None = None) -> Objective:
-    """Read `path`, or the shipped file; raises SettingsError naming the outcome and key."""
+    """Read `path`, or the shipped file; raises SettingsError naming the outcome and key.
+
+    Of the shipped file, what speaks of actions that are not declared here is left out.
+    """
     source = path or resources.files("engine") / "objective.yaml"
     try:
         raw = yaml.safe_load(source.read_text(encoding="utf-8"))
         outcomes = msgspec.convert(raw, dict[str, Outcome])
     except (yaml.YAMLError, msgspec.ValidationError, OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{source}: {error}") from error
+    if path is None:
+        outcomes = _declared(outcomes, actions)
     if not outcomes:
         raise SettingsError(f"{source}: expected at least one outcome")
     return Objective({n: _completed(n, o, actions, str(source)) for n, o in outcomes.items()})
+
+
+def _declared(outcomes: dict[str, Outcome], actions: Actions) -> dict[str, Outcome]:
+    known = {
+        name: [action for action in outcome.actions or [name] if action in actions.by_name]
+        for name, outcome in outcomes.items()
+    }
+    return {
+        name: outcome if outcome.returns else msgspec.structs.replace(outcome, actions=known[name])
+        for name, outcome in outcomes.items()
+        if outcome.returns or known[name]
+    }
 
 
 def _completed(name: str, outcome: Outcome, actions: Actions, source: str) -> Outcome:

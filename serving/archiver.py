@@ -36,6 +36,7 @@ class Archiver:
         self._rows = RowFiles(store.settings.rows_path)
         self._jobs = EraseJobs(store, archive)
         self._compacted = time.monotonic()
+        self._after: dict[int, int] | None = None
         self._stop = threading.Event()
 
     def run(self) -> None:
@@ -63,7 +64,7 @@ class Archiver:
 
     def step(self) -> int:
         """Archive once what is folded, about WRITE_ROWS at most; returns how many records."""
-        after = self._archive.archived()
+        after = self._read_archived()
         rows: list[Row] = []
         upto: dict[int, int] = {}
         taken: dict[int, int] = {}
@@ -81,11 +82,22 @@ class Archiver:
                 taken[p.partition] = taken.get(p.partition, 0) + len(found)
                 rows += self._keep(p.partition, found)
         if upto:
+            self._after = None  # whatever becomes of the append, the table knows
             self._archive.append(rows, after, upto)
+            self._after = after | upto
             for partition, position in upto.items():
                 self._store.set_archived(partition, position, taken[partition])
         self._trim()
         return sum(taken.values())
+
+    def _read_archived(self) -> dict[int, int]:
+        """How far each partition is archived: by the table at first, then as this one went on.
+
+        Asking the table reads all of its log. A rival that wrote in between is noticed by append.
+        """
+        if self._after is None:
+            self._after = self._archive.archived()
+        return self._after
 
     def _keep(self, partition: int, rows: list[Row]) -> list[Row]:
         """Without what is dated before its user's erasure."""
