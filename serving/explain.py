@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from engine import features
-from engine.candidates import SOURCES, gather
+from engine.candidates import SOURCES, Items, Mask, gather
 from engine.eligibility import dropped
 from engine.pipeline import Parts, Slate
 
@@ -127,20 +127,31 @@ def _explanation(slate: Slate, parts: Parts) -> Explanation:
 
 
 def _dropped(slate: Slate, parts: Parts) -> list[tuple[int, str]]:
-    """(dense id, rule) of what the sources bring where no rule holds them back."""
-    asked, columns, settings = slate.request, parts.catalog.columns, parts.settings
-    found = asked.only
-    if found is None:
-        every = np.ones(columns.size, np.bool_)
-        brought = gather(
-            parts.sources,
-            columns,
-            slate.taste,
-            slate.moment,
-            every,
-            settings.sources,
-            settings.candidates,
-        )
-        found = np.concatenate([brought.items, asked.excluded])
-    items = list(dict.fromkeys(found.tolist()))
-    return dropped(items, slate.eligible, parts.catalog, asked.at_ms)[:DROPPED]
+    """(dense id, rule) of what the sources bring where no rule holds them back.
+
+    First what fits the filter and is left out for another reason, then whatever else comes up.
+    """
+    asked, eligible = slate.request, slate.eligible
+    if asked.only is not None:
+        items = asked.only.tolist()
+    else:
+        fitting = eligible.available if eligible.matches is None else eligible.matches
+        every = np.ones(len(eligible.available), np.bool_)
+        brought = [_brought_within(mask, slate, parts) for mask in (fitting, every)]
+        items = np.concatenate([brought[0], asked.excluded, brought[1]]).tolist()
+    found = dropped(list(dict.fromkeys(items)), eligible, parts.catalog, asked.at_ms)
+    return found[:DROPPED]
+
+
+def _brought_within(mask: Mask, slate: Slate, parts: Parts) -> Items:
+    settings = parts.settings
+    found = gather(
+        parts.sources,
+        parts.catalog.columns,
+        slate.taste,
+        slate.moment,
+        mask,
+        settings.sources,
+        settings.candidates,
+    )
+    return found.items
