@@ -32,7 +32,7 @@ class IndexSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """The dials between recall and time; `training.gowalla_tuning` prints what each buys."""
 
     search_dimensions: int = 192
-    rescore: int = 200  # items compared in full
+    rescore: int = 300  # items compared in full
     exact_below: int = 20_000  # items up to which every one is compared
     probes: int = 64  # cells looked into above that
 
