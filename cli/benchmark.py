@@ -135,7 +135,7 @@ def memory(
 
 def uuid_interactions(users: int, each: int, days: int = 30, seed: int = 1) -> Iterator[Event]:
     """Interactions with UUID ids, on 20,000 items, each of 2 categories out of CATEGORIES."""
-    from training.sample_log import uuid_events
+    from training.uuid_log import uuid_events
 
     end = datetime.now(UTC)
     for event in uuid_events(users, each, 20_000, seed, days, end):
