@@ -71,6 +71,14 @@ class Users(Protocol):
         """The id that aliases lead to, and its state; raises StoreUnavailable."""
 
 
+class _Unread:
+    async def read_user(self, user_id: str) -> tuple[str, UserState | None]:
+        raise NotImplementedError("these parts read no users: see recommend_known")
+
+
+UNREAD: Users = _Unread()  # where every state is at hand
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a request is answered with. A new release makes new Parts; a request keeps its own."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from engine.candidates import Sources
+from engine.objective import Objective
+from engine.pipeline import Parts
 from engine.ranking import Ranker
 from models.artifact import Artifact, BadArtifact
 from models.factors import Als, Bpr
@@ -45,6 +47,16 @@ class Models:
     def outcomes(self) -> list[str]:
         """Names of what the ranker predicts, in its order; empty where there is no ranker."""
         return [] if self.ranker is None else list(self.ranker.outcomes)
+
+    def within(self, parts: Parts, objective: Objective, release: str | None) -> Parts:
+        """The parts of a request with these models in them, under the operator's weights."""
+        return replace(
+            parts,
+            sources=self.sources,
+            ranker=self.ranker,
+            outcome_weights=objective.weights(self.outcomes),
+            release=release,
+        )
 
 
 def load(artifacts: Mapping[str, Artifact]) -> Models:

@@ -38,13 +38,14 @@ ADMIN: frozenset[Role] = frozenset()
 class Process:
     """What every serving process holds; `settings.redis_url` is set."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, counters: bool) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.actions, self.configuration = read_configuration(settings)
         self.store = RedisStore.connect(settings)
         self.reads = AsyncRedisStore(settings, self.store.clustered())
-        self.follower = Follower(RedisStore.connect(settings), self.metrics, True, self.actions)
+        store = RedisStore.connect(settings)  # the follower's thread's own
+        self.follower = Follower(store, self.metrics, counters, self.actions)
 
     async def start(self) -> None:
         self.follower.start()
@@ -141,7 +142,7 @@ def decide_routes(deciders: Deciders) -> list[Route]:
 
 def build(settings: Settings, ingest: bool = True, decide: bool = True) -> AsgiApp:
     """An application with one or both halves; /docs of the deciding one describes the whole."""
-    process = Process(settings)
+    process = Process(settings, counters=decide)  # to number and stamp events takes none
     routes, on_start, on_stop = ingest_routes(process), [process.start], [process.stop]
     if decide:
         deciders = Deciders(process)

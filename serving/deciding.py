@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -95,24 +94,15 @@ class Deciding:
         )
         if loaded is None or models is None:
             return parts
-        return self._with(parts, models, loaded.release.release_id)
-
-    def _with(self, parts: Parts, models: Models, release_id: str) -> Parts:
-        weights = self._configuration.objective.weights(list(models.outcomes))
-        return replace(
-            parts,
-            sources=models.sources,
-            ranker=models.ranker,
-            outcome_weights=weights,
-            release=release_id,
-        )
+        return models.within(parts, self._configuration.objective, loaded.release.release_id)
 
     def _load(self, release: Release, artifacts: Mapping[str, Artifact]) -> GrowingModels:
         return GrowingModels(load(artifacts), self._catalog)
 
     def _probe(self, grown: GrowingModels) -> None:
         """Answer for somebody unknown and for somebody who touched items."""
-        parts = self._with(self._build(None, None), grown.models, "probe")
+        bare = self._build(None, None)
+        parts = grown.models.within(bare, self._configuration.objective, "probe")
         for state in (NOBODY, _somebody(self._catalog)):
             asked = Request("probe", int(time.time() * 1000), size=10, seed=1)
             slate = recommend_known(asked, state, parts)

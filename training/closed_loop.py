@@ -26,7 +26,7 @@ from engine.events import Event, decode_line
 from engine.fold import FoldRules, Loaded, Located, fold_records
 from engine.ids import ITEMS, SEQUENCE_BITS, partition_of
 from engine.objective import Objective
-from engine.pipeline import NOBODY, Parts, Request, recommend_known
+from engine.pipeline import NOBODY, UNREAD, Parts, Request, recommend_known
 from engine.recommending import Recommending
 from engine.records import (
     Entry,
@@ -172,7 +172,7 @@ class Decider:
         """What requests are answered with now."""
         log = self.log
         parts = Parts(
-            _Nobody(),
+            UNREAD,
             log.catalog,
             self.settings,
             weights_by_term(log.actions, log.catalog),
@@ -180,13 +180,7 @@ class Decider:
         )
         if self.models is None:
             return parts
-        return replace(
-            parts,
-            sources=self.models.sources,
-            ranker=self.models.ranker,
-            outcome_weights=self.objective.weights(list(self.models.outcomes)),
-            release=self.release,
-        )
+        return self.models.within(parts, self.objective, self.release)
 
     def decide(self, visit: Visit, parts: Parts) -> tuple[str, list[str]]:
         """A decision's id and the items shown; logged with its rows."""
@@ -211,11 +205,6 @@ class Decider:
         rows = decision_rows(slate, decision_id, at_ms, self.settings.rows.not_shown, log.catalog)
         log.decided(record, rows)
         return decision_id, items
-
-
-class _Nobody:
-    async def read_user(self, user_id: str) -> tuple[str, UserState | None]:
-        raise NotImplementedError("the loop hands its states over")
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,8 +140,7 @@ def _contenders(material: Material, sources: Sources, ranked: Models | None) -> 
 
 def with_models(material: Material, models: Models) -> Parts:
     """What a request is answered with from these models, the operator's weights applied."""
-    weights = material.job.objective.weights(models.outcomes)
-    return replace(material.parts(models.sources), ranker=models.ranker, outcome_weights=weights)
+    return models.within(material.base, material.job.objective, material.base.release)
 
 
 def _verdict(trials: Mapping[str, Trial], what: str, over: str, resamples: int) -> Verdict:

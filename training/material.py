@@ -13,11 +13,10 @@ from engine.actions import Actions
 from engine.candidates import Sources
 from engine.errors import KairosError
 from engine.objective import Objective
-from engine.pipeline import Parts
+from engine.pipeline import UNREAD, Parts
 from engine.recommending import Recommending
 from engine.rows import RowFiles
 from engine.settings import Settings
-from engine.state import UserState
 from engine.taste import weights_by_term
 from training.cold import MOST_MOMENTS, Cold, cold_items, narrow
 from training.datasets import (
@@ -228,7 +227,7 @@ def gather_material(job: Job, history: History) -> Material:
     points += [*train_rows.points(), *test_rows.points()]
     packed, _ = replay_points(job.settings, points, workers=1)
     base = Parts(
-        _Nobody(), history.catalog, job.recommending, weights, release="trial", clock=lambda: 0.0
+        UNREAD, history.catalog, job.recommending, weights, release="trial", clock=lambda: 0.0
     )
     items = ItemHistory(history, weights)
     cold = Cold(unknown, list(narrow(drawn, unknown, history.catalog.columns)))
@@ -283,10 +282,3 @@ def _sampled(
         span, int(rows.decisions * share), rows.of_user, horizon_ms, job.training.seed + 1
     )
     return RowSource(labeller, [], nothing, [], cases)
-
-
-class _Nobody:
-    """Parts need users to read; here every state is at hand."""
-
-    async def read_user(self, user_id: str) -> tuple[str, UserState | None]:
-        return user_id, None
