@@ -20,12 +20,14 @@ help:
 setup: $(STAMP)
 
 # Byte-compiled here because pip does it on one core; uncompiled, Ray takes twice as long to start.
+# The last line compiles the loops of engine/compiled.py, a few seconds once.
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 with venv found; set PYTHON=..." >&2; exit 1; }
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib
+	$(BIN)/python -c "import serving.app"
 	touch $@
 
 check: setup

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.columns import Columns
+from engine.compiled import compiled
 from engine.recommending import SourceQuotas
 from engine.situation import Moment
 from engine.taste import Taste
@@ -22,6 +23,8 @@ Mask = NDArray[np.bool_]
 # source. `popular` and `fresh` are here without any model too.
 SOURCES = ("factors", "similar", "hybrid", "popular", "fresh")
 FACTORS, SIMILAR, HYBRID, POPULAR, FRESH = range(len(SOURCES))
+HASH = 0x9E3779B1  # 2^32 over the golden ratio: Knuth's multiplicative hashing
+FRESH_DAYS = 7.0  # half-life
 SESSION = 5  # the last touches that `similar` goes by
 
 
@@ -126,14 +129,27 @@ def quota_of(quotas: SourceQuotas, source: int) -> int:
     return int(getattr(quotas, SOURCES[source]))
 
 
+@compiled("i4[::1](i4[::1], b1[::1], i8)")
 def first_allowed(order: Items, allowed: Mask, k: int) -> Items:
-    """The first k allowed items of an order."""
-    if len(order) > 4 * k:  # mostly enough, and at 5,000 items a third of the time
-        head = first_allowed(order[: 4 * k], allowed, k)
-        if len(head) == k:
-            return head
-    order = order[order < len(allowed)]
-    return order[allowed[order]][:k]
+    """The first k allowed items of an order; an item beyond the mask is not allowed."""
+    found = np.empty(max(min(k, len(order)), 0), np.int32)
+    count = 0
+    for item in order:
+        if count == len(found):
+            break
+        if item < len(allowed) and allowed[item]:
+            found[count] = item
+            count += 1
+    return found[:count]
+
+
+@compiled("b1[::1](b1[::1], i4[::1])")
+def are_allowed(allowed: Mask, items: Items) -> Mask:
+    """Whether each of the items is allowed; those beyond the mask are not."""
+    told = np.empty(len(items), np.bool_)
+    for n in range(len(items)):
+        told[n] = items[n] < len(allowed) and allowed[items[n]]
+    return told
 
 
 def most_popular(columns: Columns, allowed: Mask, k: int) -> Items:
@@ -151,16 +167,36 @@ def _models(sources: Sources) -> Sequence[Retriever | None]:
 
 def _merge(found: Sequence[tuple[int, Items]], most: int) -> tuple[Items, NDArray[np.uint8]]:
     """Each item once, in the order in which the sources brought them."""
-    everything = np.concatenate([items for _, items in found]).astype(np.int32)
-    bits = np.concatenate([np.full(len(items), 1 << s, np.uint8) for s, items in found])
-    order = np.argsort(everything, kind="stable")
-    placed = everything[order]
-    is_first = np.ones(len(placed), np.bool_)
-    np.not_equal(placed[1:], placed[:-1], out=is_first[1:])
-    starts = np.flatnonzero(is_first)
-    brought = np.bitwise_or.reduceat(bits[order], starts) if len(starts) else bits
-    kept = np.argsort(order[starts])[:most]
-    return placed[starts[kept]], brought[kept]
+    ends = np.cumsum([len(items) for _, items in found])
+    bits = np.array([1 << source for source, _ in found], np.uint8)
+    return _each_once(np.concatenate([items for _, items in found]), ends, bits, most)
+
+
+@compiled("Tuple((i4[::1], u1[::1]))(i4[::1], i8[::1], u1[::1], i8)")
+def _each_once(
+    everything: Items, ends: NDArray[np.int64], bits: NDArray[np.uint8], most: int
+) -> tuple[Items, NDArray[np.uint8]]:
+    """The first `most` different items; bits[p] marks those among everything[… ends[p]]."""
+    slots = 16
+    while slots < 2 * len(everything):
+        slots *= 2
+    places = np.full(slots, -1, np.int32)  # a hash table
+    items, brought = np.empty(len(everything), np.int32), np.zeros(len(everything), np.uint8)
+    count, part = 0, 0
+    for n in range(len(everything)):
+        while n >= ends[part]:
+            part += 1
+        item = everything[n]
+        slot = (item * HASH) & (slots - 1)
+        while places[slot] >= 0 and items[places[slot]] != item:
+            slot = (slot + 1) & (slots - 1)
+        if places[slot] < 0:
+            places[slot] = count
+            items[count] = item
+            count += 1
+        brought[places[slot]] |= bits[part]
+    kept = min(count, most)
+    return items[:kept].copy(), brought[:kept].copy()
 
 
 def _score(
@@ -184,6 +220,13 @@ def _score(
             scores[len(known) :, source] = model.score(users[source], rest)
     if sources.popular is None:
         scores[:, POPULAR] = np.log1p(columns.popularity(items))
-    age_ms = np.maximum(moment.at_ms - columns.born_ms[items], 0)
-    scores[:, FRESH] = np.exp2(age_ms / (-7.0 * 86_400_000))
+    _freshness(scores, items, columns.born_ms, moment.at_ms)
     return scores
+
+
+@compiled("void(f4[:,::1], i4[::1], i8[::1], i8)")
+def _freshness(scores: Scores, items: Items, born_ms: NDArray[np.int64], at_ms: int) -> None:
+    """Column FRESH: 1 at birth, halved every FRESH_DAYS."""
+    for n in range(len(items)):
+        age_ms = max(at_ms - born_ms[items[n]], 0)
+        scores[n, FRESH] = 2.0 ** (age_ms / (-FRESH_DAYS * 86_400_000))

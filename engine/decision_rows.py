@@ -69,7 +69,7 @@ def rows_of(
     """What was shown, and `sampled` of what was ranked and not shown, drawn by the slate's seed."""
     others = not_shown(slate)
     # A draw of its own: the seed's first numbers chose the slate.
-    draw = random.Random(f"rows {slate.request.seed}")
+    draw = random.Random(slate.request.seed + 1)
     drawn = draw.sample(others, min(sampled, len(others)))
     shown = len(slate.choices)
     pool = [choice.row for choice in slate.choices] + drawn

@@ -88,12 +88,13 @@ def not_shown(slate: Slate) -> list[int]:
 
 def first_sources(slate: Slate, pool: list[int]) -> NDArray[np.uint8]:
     """uint8 [n]: of places in the pool, the first source as an index into SOURCE_NAMES."""
-    return _FIRST_SOURCE[slate.candidates.brought[slate.ranked.rows[pool]]]
+    rows = slate.ranked.rows[np.array(pool, np.intp)]
+    return _FIRST_SOURCE[slate.candidates.brought[rows]]
 
 
 def items_of(slate: Slate, pool: list[int]) -> Items:
     """int32 [n]: dense ids of places in the pool."""
-    return slate.candidates.items[slate.ranked.rows[pool]]
+    return slate.candidates.items[slate.ranked.rows[np.array(pool, np.intp)]]
 
 
 def _slots(slate: Slate) -> list[DecidedSlot]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.candidates import FRESH, SOURCES, Candidates
+from engine.candidates import FRESH, HASH, SOURCES, Candidates, Items
 from engine.columns import Columns
+from engine.compiled import compiled
 from engine.situation import Moment
 from engine.state import (
     DAY_HALF_LIFE_MS,
@@ -23,9 +24,6 @@ from engine.state import (
     UserState,
     read_decayed,
 )
-
-if TYPE_CHECKING:
-    from engine.candidates import Items, Scores
 
 SESSION_S = 30 * 60
 
@@ -79,18 +77,36 @@ COLUMN = {name: number for number, name in enumerate(NAMES)}
 USER = slice(0, COLUMN["item_impressions"])  # the same in every row of a decision
 ITEM = slice(COLUMN["item_impressions"], COLUMN["affinity_month"])
 CROSS = slice(COLUMN["affinity_month"], COLUMN["score_factors"])
+# As numbers, which the compiled loops keep.
+_ITEM, _CROSS, _SCORES, _RANKS, _SOURCES, _POSITION = (
+    COLUMN[name]
+    for name in (
+        "item_impressions",
+        "affinity_month",
+        "score_factors",
+        "rank_factors",
+        "sources",
+        "position",
+    )
+)
 
 
 def matrix(
     state: UserState, moment: Moment, candidates: Candidates, columns: Columns
 ) -> NDArray[np.float32]:
     """float32 [n, COUNT], a row per candidate; `position` is 0."""
+    at_s = moment.at_ms // 1000
     rows = np.empty((len(candidates.items), COUNT), np.float32)
     rows[:, USER] = user_features(state, moment)
-    rows[:, ITEM] = item_features(candidates.items, columns, moment.at_ms)
-    rows[:, CROSS] = _cross(state, moment, candidates.items, columns)
-    _scores(rows, candidates)
-    rows[:, COLUMN["position"]] = 0
+    _item_features(
+        rows, candidates.items, columns.counts, columns.weights, columns.born_ms, moment.at_ms
+    )
+    session = _session(state, at_s)
+    session = session[session < len(columns.categories)]
+    _category_features(rows, candidates.items, columns.categories, _shares(state), session)
+    recent = np.frombuffer(state.recent, TOUCHES)["item"].astype(np.int32)
+    _history_features(rows, candidates.items, *_shown(state), recent, at_s)
+    _source_features(rows, candidates.scores, candidates.brought)
     return rows
 
 
@@ -121,83 +137,160 @@ def user_features(state: UserState, moment: Moment) -> NDArray[np.float32]:
     )
 
 
-def item_features(items: Items, columns: Columns, at_ms: int) -> NDArray[np.float32]:
-    """float32 [n, ITEM]: what the counters over all users and the catalogue say."""
-    counts = columns.counts[items]
-    impressions = counts[:, 0].astype(np.float32)
-    acts = counts[:, 1:].sum(1).astype(np.float32)
-    found = np.empty((len(items), ITEM.stop - ITEM.start), np.float32)
-    np.log1p(impressions, out=found[:, 0])
-    np.log1p(acts, out=found[:, 1])
-    np.log1p(columns.worth_of(counts), out=found[:, 2])
-    found[:, 3] = (acts + 1) / (np.maximum(impressions, acts) + 20)
-    found[:, 4] = np.log1p(np.maximum(at_ms - columns.born_ms[items], 0) / 86_400_000)
-    return found
-
-
-def _cross(state: UserState, moment: Moment, items: Items, columns: Columns) -> NDArray[np.float32]:
-    found = np.zeros((len(items), CROSS.stop - CROSS.start), np.float32)
-    at_s = moment.at_ms // 1000
-    # By slot first: NumPy then reduces over four long rows instead of many short ones.
-    categories = np.ascontiguousarray(columns.categories[items].T)  # [CATEGORIES, n]
-    found[:, 0:3] = _affinities(state, categories).T
-    session = _session(state, at_s)
-    if len(session):
-        touched = columns.categories[session[session < len(columns.categories)]].ravel()
-        counts = np.bincount(touched[touched >= 0] + 1, minlength=2)  # [0] is for −1, below
-        inside = np.where(categories + 1 < len(counts), categories + 1, 0)
-        found[:, 3] = counts[inside].max(0)
-    found[:, 5] = np.nan
-    row_of = {item: row for row, item in enumerate(items.tolist())}
-    for shown_s, shown_items in state.shown:
-        for item in shown_items:
-            if item in row_of:
-                found[row_of[item], 4] += 1
-                found[row_of[item], 5] = math.log1p(max(at_s - shown_s, 0) / 3600)
-    for item in np.frombuffer(state.recent, TOUCHES)["item"].tolist():
-        if item in row_of:
-            found[row_of[item], 6] += 1
-    return found
-
-
-def _session(state: UserState, at_s: int) -> NDArray[np.int64]:
+def _session(state: UserState, at_s: int) -> Items:
     """Dense ids of the items acted on in the SESSION_S before `at_s`, an id for each act."""
     recent = np.frombuffer(state.recent, TOUCHES)
     ago = at_s - recent["at_s"].astype(np.int64)
-    return recent["item"][(ago >= 0) & (ago <= SESSION_S)].astype(np.int64)
+    return recent["item"][(ago >= 0) & (ago <= SESSION_S)].astype(np.int32)
 
 
-def _affinities(state: UserState, categories: NDArray[np.int32]) -> NDArray[np.float32]:
-    """float32 [3, n]: best by month, mean by month, best by day, of categories [CATEGORIES, n].
+def _shares(state: UserState) -> NDArray[np.float32]:
+    """float32 [2, terms]: every category's share of the taste, over 30 days and over one.
 
-    An item's best category may well be one the user dislikes; without any category it is 0.
     Shares do not depend on the landmark, so nothing has to be decayed here.
     """
-    found = np.zeros((3, categories.shape[1]), np.float32)
     if not state.categories:
-        return found
-    terms, counters = list(state.categories), state.categories.values()
+        return np.zeros((2, 0), np.float32)
+    counters = state.categories.values()
     decayed = np.array([[c.month for c in counters], [c.day for c in counters]])
     total = np.abs(decayed).sum(1, keepdims=True)
-    shares = np.zeros((2, max(terms) + 2), np.float32)  # the last is for what was never acted on
-    shares[:, terms] = decayed / np.where(total > 0, total, 1)
-    carries = categories >= 0
-    inside = np.where(carries & (categories < shares.shape[1]), categories, -1)
-    carried = shares.take(inside, axis=1)  # [2, CATEGORIES, n]
-    best = np.where(carries, carried, -np.inf).max(1)
-    found[0], found[2] = np.where(carries[0], best, 0)
-    found[1] = carried[0].sum(0) / np.maximum(carries.sum(0), 1)
-    return found
+    shares = np.zeros((2, max(state.categories) + 1), np.float32)
+    shares[:, list(state.categories)] = decayed / np.where(total > 0, total, 1)
+    return shares
 
 
-def _scores(rows: NDArray[np.float32], candidates: Candidates) -> None:
-    first = COLUMN["score_factors"]
-    scores: Scores = candidates.scores
-    rows[:, first : first + len(SOURCES)] = scores
-    by_source = np.ascontiguousarray(scores[:, :FRESH].T)
-    order = np.argsort(-by_source, axis=1, kind="stable")  # NaN comes last
-    places = np.empty_like(by_source)
-    places[np.arange(FRESH)[:, np.newaxis], order] = np.log1p(np.arange(len(rows)))
-    places[np.isnan(by_source)] = np.nan
-    rows[:, COLUMN["rank_factors"] : COLUMN["rank_factors"] + FRESH] = places.T
-    rows[:, COLUMN["sources"]] = np.bitwise_count(candidates.brought)
+def _shown(state: UserState) -> tuple[Items, NDArray[np.int64]]:
+    """Dense ids of what was shown lately, oldest first, and when, unix s."""
+    counts = [len(items) for _, items in state.shown]
+    items = np.fromiter(chain.from_iterable(items for _, items in state.shown), np.int32)
+    return items, np.repeat(np.array([at_s for at_s, _ in state.shown], np.int64), counts)
+
+
+@compiled("void(f4[:,::1], i4[::1], i8[:,::1], f4[::1], i8[::1], i8)")
+def _item_features(
+    rows: NDArray[np.float32],
+    items: Items,
+    counts: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    born_ms: NDArray[np.int64],
+    at_ms: int,
+) -> None:
+    """What the counters over all users and the catalogue say: columns ITEM."""
+    terms = min(counts.shape[1] - 1, len(weights))
+    for n in range(len(items)):
+        item = items[n]
+        impressions, acts, worth = counts[item, 0], 0, np.float32(0)
+        for term in range(counts.shape[1] - 1):
+            acts += counts[item, 1 + term]
+        for term in range(terms):
+            worth += np.float32(counts[item, 1 + term]) * weights[term]
+        rows[n, _ITEM] = math.log1p(impressions)
+        rows[n, _ITEM + 1] = math.log1p(acts)
+        rows[n, _ITEM + 2] = math.log1p(worth)
+        rows[n, _ITEM + 3] = (acts + 1) / (max(impressions, acts) + 20)
+        rows[n, _ITEM + 4] = math.log1p(max(at_ms - born_ms[item], 0) / 86_400_000)
+
+
+@compiled("void(f4[:,::1], i4[::1], i4[:,::1], f4[:,::1], i4[::1])")
+def _category_features(
+    rows: NDArray[np.float32],
+    items: Items,
+    categories: NDArray[np.int32],
+    shares: NDArray[np.float32],
+    session: Items,
+) -> None:
+    """How each item's categories suit the user's: the first four columns of CROSS.
+
+    An item's best category may well be one the user dislikes; without any category it is 0.
+    """
+    session_touches = np.zeros(
+        max(categories[session].max() + 1, 1) if len(session) else 1, np.int32
+    )
+    for touched in session:
+        for category in categories[touched]:
+            if category >= 0:
+                session_touches[category] += 1
+    for n in range(len(items)):
+        best, mean, best_day, carried = np.float32(0), np.float32(0), np.float32(0), 0
+        alike = 0
+        for category in categories[items[n]]:
+            if category < 0:
+                continue
+            month, day = np.float32(0), np.float32(0)
+            if category < shares.shape[1]:
+                month, day = shares[0, category], shares[1, category]
+            best = max(best, month) if carried else month
+            best_day = max(best_day, day) if carried else day
+            mean += month
+            carried += 1
+            if category < len(session_touches):
+                alike = max(alike, session_touches[category])
+        rows[n, _CROSS] = best
+        rows[n, _CROSS + 1] = mean / max(carried, 1)
+        rows[n, _CROSS + 2] = best_day
+        rows[n, _CROSS + 3] = alike
+
+
+@compiled("void(f4[:,::1], i4[::1], i4[::1], i8[::1], i4[::1], i8)")
+def _history_features(
+    rows: NDArray[np.float32],
+    items: Items,
+    shown: Items,
+    shown_at_s: NDArray[np.int64],
+    recent: Items,
+    at_s: int,
+) -> None:
+    """How often each item was shown and touched, and when: the last three columns of CROSS."""
+    slots = 16
+    while slots < 2 * len(items):
+        slots *= 2
+    places = np.full(slots, -1, np.int32)  # a hash table: row of an item
+    for n in range(len(items)):
+        rows[n, _CROSS + 4 : _CROSS + 7] = 0
+        rows[n, _CROSS + 5] = np.nan
+        slot = (items[n] * HASH) & (slots - 1)
+        while places[slot] >= 0:
+            slot = (slot + 1) & (slots - 1)
+        places[slot] = n
+    for place in range(len(shown) + len(recent)):
+        was_shown = place < len(shown)
+        item = shown[place] if was_shown else recent[place - len(shown)]
+        slot = (item * HASH) & (slots - 1)
+        while places[slot] >= 0 and items[places[slot]] != item:
+            slot = (slot + 1) & (slots - 1)
+        n = places[slot]
+        if n < 0:
+            continue
+        if was_shown:
+            rows[n, _CROSS + 4] += 1
+            rows[n, _CROSS + 5] = math.log1p(max(at_s - shown_at_s[place], 0) / 3600)
+        else:
+            rows[n, _CROSS + 6] += 1
+
+
+@compiled("void(f4[:,::1], f4[:,::1], u1[::1])")
+def _source_features(
+    rows: NDArray[np.float32], scores: NDArray[np.float32], brought: NDArray[np.uint8]
+) -> None:
+    """What the sources say, the places among the candidates that follow from it, `position`."""
+    count, sources = scores.shape
+    column = np.empty(count, np.float32)
+    for source in range(sources):
+        for n in range(count):
+            column[n] = scores[n, source]
+            rows[n, _SCORES + source] = column[n]
+        if source == FRESH:
+            break
+        for n in range(count):
+            mine, above = column[n], np.int32(0)
+            for other in column[:n]:  # equals keep their order
+                above += np.int32(other >= mine)
+            for other in column[n + 1 :]:
+                above += np.int32(other > mine)
+            rows[n, _RANKS + source] = np.nan if np.isnan(mine) else math.log1p(above)
+    for n in range(count):
+        bits = 0
+        for source in range(sources):
+            bits += (brought[n] >> source) & 1
+        rows[n, _SOURCES] = bits
+        rows[n, _POSITION] = 0

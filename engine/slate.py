@@ -12,12 +12,14 @@ whatever the rules did to the pool.
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.compiled import compiled
 from engine.recommending import SlateSettings
 
 Floats = NDArray[np.float64]
@@ -47,70 +49,88 @@ def fill(
     categories  int32 [n, c] dense category numbers, −1 for none; the first is the main one
     Fewer come back where the rules leave nothing to choose.
     """
-    pool = _Pool(values, categories, settings)
     epsilon = settings.explore if explore else 0.0
+    size = min(size, len(values))
     draw = random.Random(seed).random
-    chosen: list[Choice] = []
-    while len(chosen) < min(size, len(values)):
-        adjusted = pool.open()
-        best = int(adjusted.argmax())
-        top = float(adjusted[best])
-        if top == -np.inf:
-            break
+    draws = np.array([draw() for _ in range(size)])
+    main = np.ascontiguousarray(categories[:, 0])
+    rules = settings.most_of_category, settings.window
+    filled = _fill(values, main, draws, epsilon, settings.temperature, settings.diversity, *rules)
+    return [Choice(*slot) for slot in zip(*(column.tolist() for column in filled), strict=True)]
+
+
+@compiled("i8(f8[::1], f8)")
+def _draw(weights: Floats, reach: float) -> int:
+    """The row in whose share of the weights' sum `reach` falls; never one of weight 0."""
+    reached, last = 0.0, 0
+    for n in range(len(weights)):
+        reached += weights[n]
+        if weights[n] > 0:
+            last = n
+            if reached > reach:
+                break
+    return last
+
+
+@compiled("Tuple((i8[::1], f8[::1], f8[::1]))(f4[::1], i4[::1], f8[::1], f8, f8, f8, i8, i8)")
+def _fill(
+    values: NDArray[np.float32],
+    main: NDArray[np.int32],
+    draws: Floats,
+    epsilon: float,
+    temperature: float,
+    diversity: float,
+    most: int,
+    window: int,
+) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Rows, values as adjusted and propensities, slot by slot; one draw u in [0, 1) for each."""
+    adjusted = np.empty(len(values))  # −∞ where taken
+    finite, mean, spread = 0, 0.0, 0.0
+    for n in range(len(values)):
+        value = np.float64(values[n])
+        adjusted[n] = -2 * WORST if np.isnan(value) else min(max(value, -WORST), WORST)
+        if np.isfinite(value):
+            finite += 1
+            mean += value
+    mean /= max(finite, 1)
+    for value in values:
+        if np.isfinite(value):
+            spread += (np.float64(value) - mean) ** 2
+    spread = math.sqrt(spread / max(finite, 1))
+    penalty = diversity * spread
+    # Where all values are equal any temperature gives the uniform draw.
+    scale = max(temperature * spread, 1e-9)
+    rows = np.empty(len(draws), np.int64)
+    chosen, propensities = np.empty(len(draws)), np.empty(len(draws))
+    weights = np.empty(len(values))
+    for slot in range(len(draws)):
+        above = rows[max(slot + 1 - window, 0) : slot]
+        best, top = -1, -np.inf
+        for n in range(len(values)):
+            weights[n] = adjusted[n]  # the values, until they are known to be open
+            if most and main[n] >= 0:
+                same = 0
+                for row in above:
+                    same += main[row] == main[n]
+                if same >= most:
+                    weights[n] = -np.inf
+            if weights[n] > top:
+                best, top = n, weights[n]
+        if best < 0:
+            return rows[:slot], chosen[:slot], propensities[:slot]
         row, propensity = best, 1.0
-        if epsilon:
-            weights = np.exp((adjusted - top) / pool.temperature)
-            if (u := draw()) < epsilon:
-                row = _draw(weights, u / epsilon)
-            propensity = epsilon * float(weights[row] / weights.sum())
-            if row == best:
-                propensity += 1.0 - epsilon
-        chosen.append(Choice(row, float(adjusted[row]), propensity))
-        pool.take(row)
-    return chosen
-
-
-def _draw(weights: Floats, u: float) -> int:
-    """The row in whose share of [0, 1) `u` falls; never one of weight 0."""
-    reached = weights.cumsum()
-    return int(reached.searchsorted(u * reached[-1], side="right"))  # u < 1, so below the end
-
-
-class _Pool:
-    """What can still be chosen, and how much what stands above takes off."""
-
-    def __init__(
-        self, values: NDArray[np.float32], categories: NDArray[np.int32], settings: SlateSettings
-    ) -> None:
-        self._adjusted: Floats = np.clip(values.astype(np.float64), -WORST, WORST)
-        self._adjusted[np.isnan(values)] = -2 * WORST
-        numbers = self._adjusted[np.isfinite(values)]
-        spread = float(numbers.std()) if len(numbers) else 0.0
-        self._penalty = settings.diversity * spread
-        # Where all values are equal any temperature gives the uniform draw.
-        self.temperature = max(settings.temperature * spread, 1e-9)
-        self._main = categories[:, 0] if len(categories) else np.zeros(0, np.int32)
-        self._most, self._window = settings.most_of_category, settings.window
-        self._above: list[int] = []  # main categories, from the top
-
-    def open(self) -> Floats:
-        """float64 [n]: adjusted values; −inf where taken or against a rule."""
-        if not self._most:
-            return self._adjusted
-        above = self._above[max(len(self._above) + 1 - self._window, 0) :]
-        full = [c for c in set(above) if c >= 0 and above.count(c) >= self._most]
-        if not full:
-            return self._adjusted
-        adjusted = self._adjusted.copy()
-        for category in full:
-            adjusted[self._main == category] = -np.inf
-        return adjusted
-
-    def take(self, row: int) -> None:
-        """The row is chosen: gone from the pool, and a weight on its category."""
-        category = int(self._main[row])
-        self._above.append(category)
-        self._adjusted[row] = -np.inf
-        if self._penalty and category >= 0:
-            same = self._main == category
-            np.subtract(self._adjusted, self._penalty, out=self._adjusted, where=same)
+        if epsilon > 0:
+            total = 0.0
+            for n in range(len(values)):
+                weights[n] = math.exp((weights[n] - top) / scale)
+                total += weights[n]
+            if draws[slot] < epsilon:
+                row = _draw(weights, draws[slot] / epsilon * total)
+            propensity = epsilon * weights[row] / total + (1.0 - epsilon) * (row == best)
+        rows[slot], chosen[slot], propensities[slot] = row, adjusted[row], propensity
+        adjusted[row] = -np.inf
+        if main[row] >= 0:
+            for n in range(len(values)):
+                if main[n] == main[row]:
+                    adjusted[n] -= penalty
+    return rows, chosen, propensities

@@ -19,7 +19,8 @@ import scipy.sparse as sp
 
 from engine.taste import Taste
 from models.artifact import Artifact, Meta
-from models.index import Floats, Index, Indexed, IndexSettings, build_index, open_index
+from models.byte_rows import Floats
+from models.index import BY_ITEM, Index, Indexed, IndexSettings, build_index, open_index
 
 
 class AlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -30,7 +31,7 @@ class AlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     alpha: float = 40.0  # α
     iterations: int = 15
     # Its dimensions fall off slowly, so that cells tell less.
-    index: IndexSettings = IndexSettings(search_dimensions=256, probes=128)
+    index: IndexSettings = IndexSettings(probes=128)
 
 
 class BprSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -59,7 +60,7 @@ class Als(Indexed):
             return None
         items, at = np.unique(touched, return_inverse=True)
         weights = self.settings.alpha * np.bincount(at, touches)
-        rows = self.index.vectors[items]
+        rows = self.index.rows.floats(items)
         # A dislike is a certain zero: confidence without preference.
         trusted, wanted = np.abs(weights), np.where(weights > 0, 1 + weights, 0)
         if len(items) < self.index.dimensions:
@@ -93,7 +94,7 @@ class Bpr(Indexed):
         items, weights = self.touched(taste)
         if not np.any(weights):
             return None
-        vector: Floats = weights @ self.index.vectors[items] / np.abs(weights).sum()
+        vector = self.index.rows.weighed(items, weights / np.abs(weights).sum())
         vector[0] = 1.0
         return vector
 
@@ -129,7 +130,7 @@ def fit_als(interactions: sp.csr_matrix, settings: AlsSettings, seed: int = 1) -
     values, turn = np.linalg.eigh((factors.T @ factors).astype(np.float64))
     # Along the Gram matrix's axes the root is a division, and the widest axes come first.
     scale = 1 / np.sqrt(np.maximum(values, 0) + settings.regularization)
-    whitened = (factors @ (turn * scale)[:, ::-1]).astype(np.float16)
+    whitened = factors @ (turn * scale)[:, ::-1]
     return Als(settings, build_index(whitened, settings.index))
 
 
@@ -150,7 +151,7 @@ def fit_bpr(interactions: sp.csr_matrix, settings: BprSettings, seed: int = 1) -
     factors, bias = factors[:, :-1], factors[:, -1:]
     # Turned to principal axes, so that the index may search with the first ones.
     _, turn = np.linalg.eigh(factors.T @ factors)
-    vectors = np.hstack([bias, factors @ turn[:, ::-1]]).astype(np.float16)
+    vectors = np.hstack([bias, factors @ turn[:, ::-1]])
     return Bpr(settings, build_index(vectors, settings.index))
 
 
@@ -166,7 +167,7 @@ def _artifact(
     meta = Meta(
         kind=model.name,
         settings=msgspec.to_builtins(settings),
-        by_item=["vectors"],
+        by_item=BY_ITEM,
         items=list(item_ids[: model.index.size]),
     )
     return Artifact(meta, model.index.arrays())

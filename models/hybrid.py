@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from engine.candidates import Items, Mask, Scores
 from engine.taste import Taste
 from models.artifact import Artifact, Meta
-from models.index import Floats, Index, IndexSettings, build_index, open_index
+from models.byte_rows import Floats
+from models.index import BY_ITEM, Index, IndexSettings, build_index, open_index
 
 Attributes = Mapping[str, Any]
 
@@ -177,7 +178,7 @@ class Hybrid:
         meta = Meta(
             kind=self.name,
             settings=settings,
-            by_item=["vectors", "likes"],
+            by_item=[*BY_ITEM, "likes"],
             items=list(item_ids[: self.index.size]),
         )
         arrays = self.index.arrays() | {
@@ -268,7 +269,7 @@ def fit(
     of_item_likes, of_user_rows = user_side[: len(of_items)], user_side[len(of_items) :]
     return Hybrid(
         settings,
-        build_index((held @ answers).astype(np.float16), settings.index),
+        build_index(held @ answers, settings.index),
         np.asarray((held @ of_item_likes).astype(np.float16), np.float32),
         (Embeddings(of_items, answers), Embeddings(of_items, of_item_likes)),
         Embeddings(of_users, of_user_rows),

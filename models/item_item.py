@@ -15,7 +15,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from engine.candidates import Items, Mask, Scores
+from engine.candidates import HASH, Items, Mask, Scores, are_allowed
+from engine.compiled import compiled
 from engine.taste import Taste
 from models.artifact import Artifact, Meta
 
@@ -34,8 +35,9 @@ class ItemItemSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 class Near:
     """The items near a user's, each once: what a user is to this model."""
 
-    items: Items  # [m] rising
+    items: Items  # [m] in the order in which the touches lead to them
     scores: Scores  # [m]
+    places: NDArray[np.int32]  # [2^b] hash table: the item's place in `items`, −1 for none
 
 
 class ItemItem:
@@ -54,43 +56,30 @@ class ItemItem:
         if not 0 <= item < len(self._near):
             return np.empty(0, np.int32), np.empty(0, np.float32)
         items, scores = self._near[item], self._weights[item]
-        keep = items >= 0 if allowed is None else (items >= 0) & _allows(allowed, items)
+        keep = items >= 0 if allowed is None else (items >= 0) & are_allowed(allowed, items)
         return items[keep][:k], scores[keep][:k]
 
     def user(self, taste: Taste) -> Near | None:
         """The neighbourhood of the newest touches, or None when no item of them has neighbours."""
-        items, weights = (
-            taste.items[-self.settings.newest :],
-            taste.weights[-self.settings.newest :],
+        newest = slice(-self.settings.newest, None)
+        found = Near(
+            *_gather(self._near, self._weights, taste.items[newest], taste.weights[newest])
         )
-        known = items < len(self._near)
-        known[known] = self._near[items[known], 0] >= 0
-        items, weights = items[known], weights[known]
-        if not len(items):
-            return None
-        scores = (weights[:, np.newaxis] * self._weights[items]).ravel()
-        # Empty places point at item −1 with weight 0: they gather in the first entry.
-        found, at = np.unique(self._near[items].ravel(), return_inverse=True)
-        summed = np.bincount(at, scores).astype(np.float32)
-        start = int(found[0] < 0)
-        return Near(found[start:], summed[start:])
+        return found if len(found.items) else None
 
     def search(self, user: Near, k: int, allowed: Mask | None = None) -> tuple[Items, Scores]:
         """At most k of the user's neighbourhood, best first; those below 0 are left out."""
-        keep = user.scores > 0
+        items, scores = user.items, user.scores
+        keep = scores > 0
         if allowed is not None:
-            keep &= _allows(allowed, user.items)
-        items, scores = user.items[keep], user.scores[keep]
+            keep &= are_allowed(allowed, items)
+        items, scores = items[keep], scores[keep]
         best = np.argsort(-scores, kind="stable")[:k]
         return items[best], scores[best]
 
     def score(self, user: Near, items: Items) -> Scores:
         """Scores float32 [m] of items [m]; 0 outside the neighbourhood, NaN where not known."""
-        at = np.minimum(np.searchsorted(user.items, items), len(user.items) - 1)
-        scores = np.where(user.items[at] == items, user.scores[at], np.float32(0))
-        inside = (items >= 0) & (items < len(self._near))
-        known = inside & (self._near[np.where(inside, items, 0), 0] >= 0)
-        return np.where(known, scores, np.float32(np.nan))
+        return _look_up(user.items, user.scores, user.places, self._near, items)
 
     def to_artifact(self, item_ids: Sequence[str | None]) -> Artifact:
         """The model as files; `item_ids` by dense id."""
@@ -134,14 +123,55 @@ def fit(interactions: sp.csr_matrix, settings: ItemItemSettings) -> ItemItem:
     return ItemItem(settings, near, weights.astype(np.float16).astype(np.float32))
 
 
+@compiled("Tuple((i4[::1], f4[::1], i4[::1]))(i4[:,::1], f4[:,::1], i4[::1], f4[::1])")
+def _gather(
+    near: Items, weights: Scores, touched: Items, touches: Scores
+) -> tuple[Items, Scores, NDArray[np.int32]]:
+    """The neighbours of what was touched, scores added up, and a hash table of their places."""
+    most = len(touched) * near.shape[1]
+    slots = 16
+    while slots < 2 * most:
+        slots *= 2
+    places = np.full(slots, -1, np.int32)
+    items, scores = np.empty(most, np.int32), np.empty(most, np.float32)
+    count = 0
+    for t in range(len(touched)):
+        if touched[t] >= len(near):
+            continue
+        for j in range(near.shape[1]):
+            item = near[touched[t], j]
+            if item < 0:
+                continue
+            slot = (item * HASH) & (slots - 1)
+            while places[slot] >= 0 and items[places[slot]] != item:
+                slot = (slot + 1) & (slots - 1)
+            if places[slot] < 0:
+                places[slot] = count
+                items[count], scores[count] = item, 0
+                count += 1
+            scores[places[slot]] += touches[t] * weights[touched[t], j]
+    return items[:count].copy(), scores[:count].copy(), places
+
+
+@compiled("f4[::1](i4[::1], f4[::1], i4[::1], i4[:,::1], i4[::1])")
+def _look_up(
+    found: Items, scores: Scores, places: NDArray[np.int32], near: Items, items: Items
+) -> Scores:
+    """float32 [m]: the scores of items [m]; 0 where not found, NaN where without neighbours."""
+    told = np.empty(len(items), np.float32)
+    for n in range(len(items)):
+        item = items[n]
+        if item < 0 or item >= len(near) or near[item, 0] < 0:
+            told[n] = np.nan
+            continue
+        slot = (item * HASH) & (len(places) - 1)
+        while places[slot] >= 0 and found[places[slot]] != item:
+            slot = (slot + 1) & (len(places) - 1)
+        told[n] = scores[places[slot]] if places[slot] >= 0 else 0
+    return told
+
+
 def _power(values: Scores, power: float) -> Scores:
     raised = np.zeros(len(values), np.float32)
     np.power(values, power, out=raised, where=values > 0)
     return raised
-
-
-def _allows(allowed: Mask, items: NDArray[np.int32]) -> Mask:
-    """Whether each of the items is allowed; those beyond the mask are not."""
-    inside = items < len(allowed)
-    inside[inside] = allowed[items[inside]]
-    return inside

@@ -11,11 +11,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.candidates import Items, Mask, Scores
+from engine.candidates import Items, Mask, Scores, first_allowed
+from engine.compiled import compiled
 from engine.taste import Taste
 from models.artifact import Artifact, Meta
-
-HEAD = 1_000  # of the order: nearly always enough, and a hundredth of the work
 
 
 class PopularSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -49,17 +48,13 @@ class Popular:
 
     def search(self, user: int, k: int, allowed: Mask | None = None) -> tuple[Items, Scores]:
         """At most k items, most popular first, with their shares."""
-        items = _allowed(self._order[user][: k + HEAD], allowed)
-        if len(items) < k:  # a narrow filter
-            items = _allowed(self._order[user], allowed)
-        return items[:k], self._shares[user, items[:k]]
+        order = self._order[user]
+        items = order[:k] if allowed is None else first_allowed(order, allowed, k)
+        return items, self._shares[user, items]
 
     def score(self, user: int, items: Items) -> Scores:
         """Shares float32 [m] of items [m]; NaN for items not known."""
-        inside = (items >= 0) & (items < len(self._known))
-        rows = np.where(inside, items, 0)
-        known = inside & self._known[rows]
-        return np.where(known, self._shares[user, rows], np.float32(np.nan))
+        return _look_up(self._shares[user], self._known, items)
 
     def to_artifact(self, item_ids: Sequence[str | None]) -> Artifact:
         """The model as files; `item_ids` by dense id."""
@@ -78,12 +73,14 @@ class Popular:
         return cls(settings, artifact.arrays["shares"])
 
 
-def _allowed(items: Items, allowed: Mask | None) -> Items:
-    if allowed is None:
-        return items
-    inside = items < len(allowed)
-    inside[inside] = allowed[items[inside]]
-    return items[inside]
+@compiled("f4[::1](f4[::1], b1[::1], i4[::1])")
+def _look_up(shares: Scores, known: Mask, items: Items) -> Scores:
+    told = np.empty(len(items), np.float32)
+    for n in range(len(items)):
+        item = items[n]
+        inside = 0 <= item < len(known) and known[item]
+        told[n] = shares[item] if inside else np.nan
+    return told
 
 
 def fit(

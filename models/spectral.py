@@ -18,7 +18,8 @@ import scipy.sparse as sp
 
 from engine.taste import Taste
 from models.artifact import Artifact, Meta
-from models.index import Floats, Index, Indexed, IndexSettings, build_index, open_index
+from models.byte_rows import Floats
+from models.index import BY_ITEM, Index, Indexed, IndexSettings, build_index, open_index
 
 OVERSAMPLING = 64
 COLUMNS_AT_ONCE = 64  # of a product with all users: bounds memory by users × 64 floats
@@ -50,15 +51,14 @@ class Spectral(Indexed):
         items, weights = self.touched(taste)
         if not len(items):
             return None
-        weights = weights * self.inward[items]
-        return np.asarray(weights @ self.index.vectors[items], np.float32)
+        return self.index.rows.weighed(items, weights * self.inward[items])
 
     def to_artifact(self, item_ids: Sequence[str | None]) -> Artifact:
         """The model as files; `item_ids` by dense id."""
         meta = Meta(
             kind=self.name,
             settings=msgspec.to_builtins(self.settings),
-            by_item=["vectors", "inward"],
+            by_item=[*BY_ITEM, "inward"],
             items=list(item_ids[: self.index.size]),
         )
         return Artifact(meta, self.index.arrays() | {"inward": self.inward})
@@ -80,7 +80,7 @@ def fit(interactions: sp.csr_matrix, settings: SpectralSettings, seed: int = 1) 
     scale = sp.diags_array(_power(active, -settings.user_power))
     scaled = sp.csr_array(scale @ interactions @ sp.diags_array(inward))
     right = _right_vectors(scaled.astype(np.float32), settings, seed)
-    vectors = (right * outward[:, np.newaxis]).astype(np.float16)
+    vectors = right * outward[:, np.newaxis]
     return Spectral(settings, build_index(vectors, settings.index), inward**2)
 
 

@@ -10,6 +10,7 @@ from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
 from engine.settings import Settings
+from serving import one_write
 from serving.app import build
 from serving.connecting import connected
 
@@ -38,6 +39,7 @@ def stop() -> None:
 
 def _deployment(settings: Settings, name: str, logging_config: LoggingConfig) -> Any:
     def application() -> Any:  # built in the replica: connections can't travel
+        one_write.use()
         connected(settings, threading.Event())
         return build(settings, ingest=name == "ingest", decide=name == "decide")
 

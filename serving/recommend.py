@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from engine.candidates import Items
 from engine.catalog import Catalog
-from engine.decisions import new_decision_id
+from engine.decisions import SOURCE_NAMES, first_sources, items_of, new_decision_id
 from engine.device import Device, read_device
 from engine.errors import InvalidInput
 from engine.events import Id, Time
@@ -165,18 +165,21 @@ def _answer(
     catalog, moment = parts.catalog, slate.moment
     told = explain(slate, parts) if body.explain else None
     shown = []
+    pool = [choice.row for choice in slate.choices]
+    items, sources = items_of(slate, pool).tolist(), first_sources(slate, pool).tolist()
     for place, choice in enumerate(slate.choices):
-        row = slate.candidate(choice)
-        item = catalog.items[int(slate.candidates.items[row])]
+        item = catalog.items[items[place]]
         assert item is not None  # only what is available is chosen
         shown.append(
             ItemShown(
                 item.item_id,
                 round(choice.value, 6),
                 choice.propensity,
-                slate.candidates.source(row),
+                SOURCE_NAMES[sources[place]],
                 told.reasons[place] if told else UNSET,
-                {name: item.attribute(name) for name in body.attributes} or UNSET,
+                {name: item.attribute(name) for name in body.attributes}
+                if body.attributes
+                else UNSET,
             )
         )
     room = body.size - len(shown)

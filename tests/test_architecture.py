@@ -45,6 +45,7 @@ DOORS: dict[str, frozenset[str]] = {
     "fsspec": frozenset({"models/storage.py"}),
     "implicit": frozenset({"models/factors.py"}),
     "faiss": frozenset({"models/index.py"}),
+    "numba": frozenset({"engine/compiled.py"}),
     "lightfm": frozenset({"models/hybrid.py"}),
     "lightgbm": frozenset({"models/boosting.py"}),
     "onnx": frozenset({"models/export.py"}),

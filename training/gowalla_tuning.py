@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from engine.candidates import Retriever
 from engine.taste import Taste
 from models import factors, item_item, spectral
-from models.index import Index, IndexSettings, train_cells
+from models.index import IndexSettings, build_index
 from training.gowalla import Quality, Split, evaluate, hold_out, read_split
 from training.movielens import data_folder
 
@@ -32,8 +32,8 @@ POWERS = ((0.5, 0.5), (0.3, 0.5), (0.3, 0.4), (0.35, 0.4), (0.35, 0.3), (0.4, 0.
 DIMENSIONS = (64, 128, 256, 384, 512, 768, 1024)
 DIALS = [
     IndexSettings(search_dimensions=search, rescore=rescore, probes=probes)
-    for search in (128, 192, 256)
-    for rescore, probes in ((200, 32), (300, 16), (300, 32), (300, 64), (500, 32))
+    for search in (192, 288, 384)
+    for rescore, probes in ((200, 64), (300, 32), (300, 64), (300, 128), (500, 64))
 ]
 EVERYTHING = IndexSettings(search_dimensions=4096, exact_below=10**9)
 
@@ -113,10 +113,10 @@ def speed(split: Split) -> Iterator[str]:
     rng = np.random.default_rng(1)
     like = rng.integers(0, model.index.size, MANY - model.index.size)
     noise = rng.standard_normal((len(like), model.index.dimensions), np.float32)
-    vectors = np.vstack([model.index.vectors, model.index.vectors[like] * (1 + 0.3 * noise)])
+    rows = model.index.rows
+    vectors = np.vstack([rows.floats(), rows.floats(like) * (1 + 0.3 * noise)])
     inward = np.concatenate([model.inward, model.inward[like]])
-    dials = model.settings.index
-    index = Index(vectors, dials, train_cells(vectors, dials))
+    index = build_index(vectors, model.settings.index)
     served = Served(spectral.Spectral(model.settings, index, inward), split.train)
     for user in rng.permutation(split.train.shape[0])[:5_000]:
         served.recommend(user)
@@ -126,8 +126,7 @@ def speed(split: Split) -> Iterator[str]:
 
 def _narrowed(model: spectral.Spectral, dimensions: int, dials: IndexSettings) -> spectral.Spectral:
     """The same model with its first dimensions alone, and other dials."""
-    vectors = model.index.vectors[:, :dimensions]
-    index = Index(vectors, dials, train_cells(vectors, dials))
+    index = build_index(model.index.rows.floats()[:, :dimensions], dials)
     settings = msgspec.structs.replace(model.settings, dimensions=dimensions, index=dials)
     return spectral.Spectral(settings, index, model.inward)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.index import Index, IndexSettings, build_index, open_index, train_cells
+from models.byte_rows import in_bytes
+from models.index import Cells, Index, IndexSettings, build_index, open_index, train_cells
 
 ITEMS, DIMENSIONS = 6_000, 64
 CELLS = IndexSettings(search_dimensions=24, rescore=300, exact_below=1_000, probes=32)
@@ -16,14 +17,17 @@ EXACT = IndexSettings(search_dimensions=24, rescore=300, exact_below=ITEMS)
 
 
 def vectors() -> NDArray[np.float32]:
-    """float32 [n, d]: 150 clusters, later dimensions tell less, norms span a factor of ten."""
+    """float32 [n, d]: 150 clusters, later dimensions tell less, norms span a factor of ten.
+
+    Rounded as the index rounds them, so that its scores can be held against NumPy's.
+    """
     rng = np.random.default_rng(3)
     spectrum = (1 + np.arange(DIMENSIONS)) ** -0.6
     centres = rng.standard_normal((150, DIMENSIONS))
     rows = centres[rng.integers(0, 150, ITEMS)] + 0.6 * rng.standard_normal((ITEMS, DIMENSIONS))
     rows *= spectrum * np.exp(rng.uniform(-1.15, 1.15, (ITEMS, 1)))
     rows[17] = rows[4_000] = 0
-    return rows.astype(np.float32)
+    return in_bytes(rows).floats()
 
 
 @pytest.fixture(scope="module")
@@ -119,18 +123,40 @@ def test_no_items_at_all() -> None:
 def test_cells_travel_with_the_vectors(rows: NDArray[np.float32]) -> None:
     index = build_index(rows, CELLS)
     again = open_index(index.arrays(), CELLS)
-    assert again.centroids is not None
+    assert (
+        again.arrays().keys()
+        == index.arrays().keys()
+        == {"codes", "scales", "centroids", "codebook"}
+    )
     query = queries(rows, 1)[0]
     assert again.search(query, 20)[0].tolist() == index.search(query, 20)[0].tolist()
 
 
 def test_few_items_need_no_cells(rows: NDArray[np.float32]) -> None:
     assert train_cells(rows, EXACT) is None
-    centroids = train_cells(rows, CELLS)
-    assert centroids is not None
-    assert centroids.shape[1] == 24
+    cells = train_cells(rows, CELLS)
+    assert cells is not None
+    assert (cells.centroids.shape[1], cells.codebook.shape) == (24, (8, 16, 3))
 
 
 def test_centroids_of_another_width_are_refused(rows: NDArray[np.float32]) -> None:
     with pytest.raises(ValueError, match="expected 24 columns"):
-        Index(rows, CELLS, np.ones((10, 23), np.float32))
+        Index(in_bytes(rows), CELLS, Cells(np.ones((10, 23), np.float32), np.ones((8, 16, 3))))
+
+
+def test_vectors_that_end_within_a_span(rows: NDArray[np.float32]) -> None:
+    for width in (2, 8):
+        index = build_index(in_bytes(rows[:, :width]).floats(), CELLS)
+        assert len(index.search(rows[0, :width].copy(), 20)[0]) == 20
+
+
+def test_bytes_keep_a_number_to_half_a_step() -> None:
+    wide = np.array([[1.0, -0.5, 0.003], [0, 0, 0], [-2e-4, 1e-4, 0]], np.float32)
+    rows = in_bytes(wide)
+    assert (np.abs(rows.floats() - wide) <= 0.5001 * np.abs(wide).max(1, keepdims=True) / 127).all()
+    chosen, weights = np.array([2, 0]), np.array([3.0, -1.0], np.float32)
+    query = np.array([0.3, 2.0, -1.0], np.float32)
+    np.testing.assert_allclose(rows.dot(chosen, query), rows.floats()[chosen] @ query, rtol=1e-6)
+    np.testing.assert_allclose(
+        rows.weighed(chosen, weights), weights @ rows.floats()[chosen], rtol=1e-6
+    )

@@ -220,7 +220,7 @@ def test_more_like_this(fitted: dict[str, Any]) -> None:
 def test_als_folds_in_what_it_was_fitted_to(fitted: dict[str, Any]) -> None:
     """By hand: the normal equations over the factors that the index keeps."""
     model = fitted["als"]
-    z = model.index.vectors.astype(np.float64)
+    z = model.index.rows.floats().astype(np.float64)
     for touched in ([2], list(range(24))):  # fewer touches than factors, and more
         confidence = np.zeros(25)
         confidence[touched] = model.settings.alpha
