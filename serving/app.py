@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 
 from threadpoolctl import threadpool_limits
 
@@ -30,6 +31,7 @@ from serving.recommend import Recommend, RecommendBody, Recommended
 from serving.users import Users
 
 VERSION = "0.1.0"
+SWITCH_S = 0.0005
 INGEST = frozenset({Role.INGEST})
 SERVE = frozenset({Role.SERVE})
 ADMIN: frozenset[Role] = frozenset()
@@ -88,6 +90,8 @@ class Deciders:
         # items, while requests wait.
         gc.collect()
         gc.freeze()
+        # How long a request may wait for a background thread to give up Python's lock; 5 ms else.
+        sys.setswitchinterval(SWITCH_S)
         await self.log.start()
 
     async def stop(self) -> None:
