@@ -4,7 +4,7 @@
     rebuilt   decisions without such rows: the user's state by replay, the counters of that time,
               retrieval models fitted to what came before
     sampled   no decisions at all: at moments before an act, what the sources would have brought,
-              of which the act is right and a draw of the others is wrong
+              of which what was taken up next is right and a draw of the others is wrong
 
 What was shown and not seen is left out. Without an impression, acting on an item says that all
 above it was seen.
@@ -185,7 +185,8 @@ def sampled_rows(
     """Rows at moments before an act; `cases` in time order.
 
     A moment of which the sources brought nothing right teaches no order, and is left out. What
-    they did not bring is no row either: no request would have had to rank it.
+    they did not bring is no row either: no request would have had to rank it. Nor is what the user
+    took up soon after: as right it would teach what everybody takes up some time or other.
     """
     rng = np.random.default_rng(seed)
     found = []
@@ -195,10 +196,13 @@ def sampled_rows(
         moment = read_moment(state.devices, time_zone(state), None, case.point.at_ms)
         candidates, table = rebuild(state, moment, (), parts)
         labels = labeller.of_user(case.user, case.point.at_ms, candidates.items.tolist())
+        # A return is every row's alike, and tells no order.
+        labels[:, labeller.returns] = np.nan
         acted = np.isin(candidates.items, case.truth)
         if not acted.any():
             continue
-        others = rng.permutation(np.flatnonzero(~acted))[:negatives]
+        wrong = ~acted & ~np.isin(candidates.items, case.later)
+        others = rng.permutation(np.flatnonzero(wrong))[:negatives]
         rows = np.sort(np.concatenate([np.flatnonzero(acted), others]))
         # Right and wrong weigh the same in every moment: how many right ones a draw holds says
         # nothing about an item, and trees would be spent on telling active users from others.

@@ -22,6 +22,7 @@ class Labeller:
         terms = history.catalog.terms["action"]
         self.names = list(objective.outcomes)
         self._outcomes = list(objective.outcomes.values())
+        self.returns = [number for number, one in enumerate(self._outcomes) if one.returns]
         self._counts = np.zeros((len(self.names), 256), np.bool_)  # [outcome, action term]
         for number, outcome in enumerate(self._outcomes):
             self._counts[number, outcome_terms(outcome.actions, terms)] = True

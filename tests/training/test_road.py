@@ -153,7 +153,7 @@ def test_labels_wait_until_they_are_ripe(log: Any, make: Any) -> None:
     np.testing.assert_array_equal(early, [[0, 0, np.nan], [1, 0, np.nan]])
 
 
-def test_a_moment_is_judged_by_what_was_new(log: Any, make: Any) -> None:
+def test_a_moment_is_judged_by_what_was_new_and_next(log: Any, make: Any) -> None:
     tell_of_items(log, 5)
     log.add(*(make.act("u", NOW + at * HOUR, item=item) for at, item in ((1, 0), (2, 1), (3, 0))))
     log.add(make.act("u", NOW + 40 * HOUR, item=2))
@@ -161,7 +161,11 @@ def test_a_moment_is_judged_by_what_was_new(log: Any, make: Any) -> None:
     new = NewActs(history, np.ones(256, np.float32))
     [first, second, last] = new.draw((NOW, NOW + 99 * HOUR), 9, 9, 24 * HOUR, seed=1)
 
-    assert [case.truth.tolist() for case in (first, second, last)] == [[0, 1], [1], [2]]
+    # What was taken up later in the day counts for nothing: another answer came before it.
+    assert [case.truth.tolist() for case in (first, second, last)] == [[0], [1], [2]]
+    assert [case.later.tolist() for case in (first, second, last)] == [[1], [], []]
+    # What was done with it again within the horizon is worth something.
+    assert [case.gains.tolist() for case in (first, second, last)] == [[2], [1], [1]]
     assert second.point == Point("u", NOW + 2 * HOUR)
 
 
