@@ -17,6 +17,7 @@ import msgspec
 from engine.errors import KairosError
 from engine.settings import Settings
 from models.registry import open_registry
+from models.release import Card
 
 SAMPLED_S = 2.0
 
@@ -68,9 +69,14 @@ def release_of(home: Path) -> dict[str, Any]:
         raise KairosError(f"nothing is published in {home}")
     cards = {version.model: registry.card(version) for version in release.versions()}
     return {"release": release.release_id} | {
-        model: {"bytes": card.bytes, "dimensions": card.dimensions, "settings": card.settings}
+        model: {"bytes": card.bytes, "dimensions": card.dimensions} | {"settings": _short(card)}
         for model, card in cards.items()
     }
+
+
+def _short(card: Card) -> dict[str, Any]:
+    """A card's settings without its vocabularies: the hybrid names every attribute it knows."""
+    return {k: value for k, value in card.settings.items() if not isinstance(value, list)}
 
 
 @contextmanager

@@ -103,6 +103,8 @@ def _notes(
     for verdict in earlier:
         if not verdict.proved:
             notes.append(f"{verdict.what} has not earned its place ({told(verdict.difference)})")
+    if unnamed := _unnamed(material):
+        notes.append(f"liked by these acts, which no outcome names: {', '.join(unnamed)}")
     if fitted is None:
         notes.append("no ranker: no outcome of the objective came true often enough to be learned")
         return notes
@@ -111,3 +113,12 @@ def _notes(
     if not outcome.ranker_earned:
         notes.append("no ranker: it has not proved better than retrieval alone")
     return notes
+
+
+def _unnamed(material: Material) -> list[str]:
+    """Actions that say that an item was liked, and that the ranker cannot learn, by name."""
+    acts = material.history.acts
+    liked = set(acts.term[(acts.item >= 0) & (acts.weight > 0)].tolist())
+    named = {name for one in material.job.objective.outcomes.values() for name in one.actions}
+    terms = material.history.catalog.terms["action"]
+    return sorted(name for name, term in terms.items() if term in liked and name not in named)

@@ -20,7 +20,7 @@ from models.release import Metric
 from training.evaluate import interval
 
 AT = 20
-DEPTH = 100  # of a ranking: what lies below has no reciprocal rank
+DEPTH = AT  # of a ranking, as of a slate that is asked for: what lies below has no reciprocal rank
 METRICS = ("recall@20", "ndcg@20", "mrr")
 DISCOUNTS = 1 / np.log2(np.arange(2, AT + 2))
 

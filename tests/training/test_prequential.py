@@ -65,9 +65,9 @@ def test_the_measures_by_hand() -> None:
     assert mrr == pytest.approx(1 / 2)
 
 
-def test_only_twenty_count_but_the_first_hit_may_lie_below() -> None:
-    assert judge(range(100), [24]) == pytest.approx((0, 0, 1 / 25))
-    assert judge(range(200), [150]) == (0.0, 0.0, 0.0)
+def test_only_the_twenty_that_are_asked_for_count() -> None:
+    assert judge(range(100), [19]) == pytest.approx((1, 1 / np.log2(21), 1 / 20))
+    assert judge(range(100), [24]) == (0.0, 0.0, 0.0)
     assert judge(range(100), range(40)) == pytest.approx((1, 1, 1))
     assert judge([], [1]) == (0.0, 0.0, 0.0)
 

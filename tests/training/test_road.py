@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,7 @@ def test_two_tribes_are_told_apart_and_published(job: Job, tmp_path: Path) -> No
         "ndcg@10"
     )
     assert report.better
+    assert not any("no outcome names" in note for note in report.notes)
     release = registry.current()
     assert release is not None
     assert release.release_id == report.release_id
@@ -289,3 +291,11 @@ def _fields(job: Job) -> list[Any]:
 def test_the_shipped_settings_are_read(actions: Actions) -> None:
     assert load_training().factors[0]["kind"] == "spectral"
     assert load_objective(actions).outcomes
+
+
+def test_what_no_outcome_names_is_said(job: Job) -> None:
+    blind = replace(job, objective=Objective({"save": Outcome(1, ["save"])}))
+    report = run(blind, open_registry(job.settings))
+
+    assert "liked by these acts, which no outcome names: view" in report.notes
+    assert any(note.startswith("no ranker") for note in report.notes)
