@@ -54,7 +54,13 @@ def bring_items(service: Service, items: Sequence[Mapping[str, Any]]) -> None:
     service.send([{**item, "ts": time.time()} for item in items], wait=False)
     last = items[-1]["item_id"]
     deadline = time.monotonic() + PATIENCE_S
-    while service.recommend("nobody", 1, candidates=[last])["items"][0]["source"] == "unknown":
+    while not _knows(service, last):
         if time.monotonic() > deadline:
             raise KairosError(f"the service does not know {last} after {PATIENCE_S:.0f} s")
         time.sleep(0.05)
+
+
+def _knows(service: Service, item_id: str) -> bool:
+    """Nothing comes back of an item that is known by its id, and not available yet."""
+    found = service.recommend("nobody", 1, candidates=[item_id])["items"]
+    return bool(found) and found[0]["source"] != "unknown"
