@@ -13,6 +13,10 @@ from engine.candidates import FACTORS, FRESH, HYBRID, POPULAR, SIMILAR, Candidat
 
 Rows = NDArray[np.float32]
 
+# A whole history tells what a person likes, the last touches what they are after. On MovieLens, up
+# to 80 % of its time, a quarter helps every model; a half helps more late, and nothing early on.
+SESSION_SHARE = 0.25
+
 
 class Ranker(Protocol):
     """A fitted ranker: chances of outcomes from feature rows."""
@@ -49,8 +53,14 @@ def rank(ranker: Ranker, weights: Rows, features: Rows, most: int) -> Ranked:
 
 
 def rank_by_retrieval(candidates: Candidates, most: int) -> Ranked:
-    """Where no ranker is published: by the factors; what they don't know by what else knows it."""
-    values = stacked(candidates.scores, (FACTORS, HYBRID, POPULAR, FRESH))
+    """Where no ranker is published: by the factors, and some by likeness to the last touches.
+
+    What the factors don't know stands below, by what else knows it.
+    """
+    scores = candidates.scores.copy()
+    wanted = _unit(scores[:, FACTORS]) + SESSION_SHARE * _unit(scores[:, SIMILAR])
+    scores[:, FACTORS] = np.where(np.isnan(scores[:, FACTORS]), np.nan, wanted)
+    values = stacked(scores, (FACTORS, HYBRID, POPULAR, FRESH))
     rows = _best(values, most)
     return Ranked(rows, values[rows])
 

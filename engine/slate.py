@@ -23,6 +23,7 @@ from engine.compiled import compiled
 from engine.recommending import SlateSettings
 
 Floats = NDArray[np.float64]
+SPREAD_OF = 50  # items of a pool
 WORST = 1e30  # stands for −∞ in values, so that −∞ can mean "not open"; NaN stands below it
 
 
@@ -59,6 +60,17 @@ def fill(
     return [Choice(*slot) for slot in zip(*(column.tolist() for column in filled), strict=True)]
 
 
+@compiled("f8(f4[::1])")
+def _spread(values: NDArray[np.float32]) -> float:
+    """The standard deviation of the best.
+
+    Of these alone: else a longer pool, or items that no model knows, far below the rest, would
+    widen it, and a slate's first items would depend on how many are asked for.
+    """
+    finite = values[np.isfinite(values)].astype(np.float64)
+    return float(np.std(np.sort(finite)[-SPREAD_OF:])) if len(finite) else 0.0
+
+
 @compiled("i8(f8[::1], f8)")
 def _draw(weights: Floats, reach: float) -> int:
     """The row in whose share of the weights' sum `reach` falls; never one of weight 0."""
@@ -85,18 +97,10 @@ def _fill(
 ) -> tuple[NDArray[np.int64], Floats, Floats]:
     """Rows, values as adjusted and propensities, slot by slot; one draw u in [0, 1) for each."""
     adjusted = np.empty(len(values))  # −∞ where taken
-    finite, mean, spread = 0, 0.0, 0.0
     for n in range(len(values)):
         value = np.float64(values[n])
         adjusted[n] = -2 * WORST if np.isnan(value) else min(max(value, -WORST), WORST)
-        if np.isfinite(value):
-            finite += 1
-            mean += value
-    mean /= max(finite, 1)
-    for value in values:
-        if np.isfinite(value):
-            spread += (np.float64(value) - mean) ** 2
-    spread = math.sqrt(spread / max(finite, 1))
+    spread = _spread(values)
     penalty = diversity * spread
     # Where all values are equal any temperature gives the uniform draw.
     scale = max(temperature * spread, 1e-9)

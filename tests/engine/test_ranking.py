@@ -103,6 +103,17 @@ def test_retrieval_goes_by_factors_then_by_what_else_knows_the_item() -> None:
     assert order(rank_by_retrieval(found, 2)) == [3, 1]
 
 
+def test_the_last_touches_move_what_the_factors_put_close_together() -> None:
+    found = candidates(
+        (1.0, 0.0, NAN, 0.0, 0.1),
+        (0.9, 5.0, NAN, 0.0, 0.1),
+        (0.0, 5.0, NAN, 0.0, 0.1),  # likeness alone weighs a quarter of the factors
+        (NAN, 5.0, NAN, 0.0, 0.1),
+    )
+
+    assert order(rank_by_retrieval(found, 10)) == [1, 0, 2, 3]
+
+
 def test_a_popular_list_sees_no_other_source() -> None:
     found = candidates((9.0, 9.0, 9.0, 1.0, 0.1), (0, 0, 0, 2.0, 0.1), (9.0, 9.0, 9.0, NAN, 1.0))
 

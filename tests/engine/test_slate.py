@@ -276,3 +276,14 @@ def test_any_pool_keeps_the_rules(
     for end in range(1, len(rows) + 1):
         near = Counter(main[row] for row in rows[max(end - window, 0) : end])
         assert all(n <= most for category, n in near.items() if category >= 0)
+
+
+def test_the_first_items_do_not_depend_on_how_long_the_pool_is() -> None:
+    """A pool of 200 asked for a page of 100 had a wider penalty, and other first items."""
+    rng = np.random.default_rng(5)
+    values = np.sort(rng.random(50))[::-1]
+    longer = np.concatenate([values, np.linspace(-9, -30, 150)])
+    main = rng.integers(0, 6, 200)
+    rules = SlateSettings(diversity=1.0)
+    alone = filled(values, main[:50], 10, rules=rules, explore_now=False)
+    assert filled(longer, main, 10, rules=rules, explore_now=False) == alone
