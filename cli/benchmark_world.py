@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,13 +23,15 @@ from engine.settings import Settings
 
 if TYPE_CHECKING:
     from models.loading import Models
-    from training.closed_loop import SimulatedLog
+    from training.closed_loop import Period, SimulatedLog
     from training.world import World
 
 Law = Annotated[str, typer.Option(help="Of the world; see docs/world.md.")]
 Seed = Annotated[int, typer.Option(help="Of the world.")]
 BATCH = 400  # events posted at once
 HISTORY_DAYS = 14
+# What the world's ledger counts (training/world/reaction.py), as weights of objective.yaml.
+WORTH = {"click": 1.0, "complete": 10.0, "save": 4.0, "purchase": 0.0, "dismiss": -3.0}
 
 
 def register(app: typer.Typer) -> None:
@@ -105,44 +107,109 @@ def closed_loop(
     items: Annotated[int, typer.Option(help="Recipes.")] = 1500,
     trainings: Annotated[int, typer.Option(help="How often it learns anew.")] = 6,
     days: Annotated[int, typer.Option(help="Between two trainings.")] = 7,
+    then: Annotated[int, typer.Option(help="Days more after the last; a return takes 28.")] = 0,
     law: Law = "amber",
     seed: Seed = 1,
     objective: Annotated[
-        list[str] | None, typer.Option(help="name=weight, for outcomes of objective.yaml.")
+        list[str] | None,
+        typer.Option(help="name=weight, for outcomes of objective.yaml; else the world's worth."),
     ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="name=weight: a second loop under these, held against the first."),
+    ] = None,
+    oracle: Annotated[bool, typer.Option(help="Also measure what could be known.")] = True,
     as_json: Json = False,
     out: Out = None,
 ) -> None:
-    """Decide, see what comes of it, learn, decide again: value, return and coverage by period."""
+    """Decide, see what comes of it, learn, decide again; the same days with popular items alone."""
+    from training.arms import lead
+    from training.closed_loop import falls
+
+    say = console().print
+    size = _Size(law, users, items, seed, trainings, days, then)
+    say("popular items")
+    popular, control = _arm(size, None, say)
+    arms = {"popular": control}
+    figures: Figures = {"law": law, "users": users, "items": items, "seed": seed}
+    if oracle:
+        say("the oracle")
+        arms["oracle"] = _oracle(size, say)
+    loops = {}
+    for name, told in (("loop", objective), ("against", against)):
+        if name == "loop" or told:
+            weights = _weights(told)
+            say(f"{name}: {weights}")
+            figures[f"{name}_weights"] = weights
+            loops[name], arms[name] = _arm(size, weights, say)
+    world, periods = loops["loop"], arms["loop"]
+    spans = [period.days for period in periods]
+    whole = (spans[0][0], spans[-1][1])
+    figures |= {
+        "value_falls": falls([p.value_per_visit for p in periods], 0.0),
+        "coverage_falls": falls([p.coverage for p in periods], 0.0),
+        "periods": arms,
+        "over_popular": [{"days": s} | msgspec.to_builtins(lead(world, popular, s)) for s in spans],
+        "over_popular_all_days": lead(world, popular, whole),
+    }
+    if "against" in loops:
+        figures["over_against_all_days"] = lead(world, loops["against"], whole)
+        figures["against_over_popular_all_days"] = lead(loops["against"], popular, whole)
+    report("closed_loop", msgspec.to_builtins(figures), as_json, out)
+
+
+@dataclass(frozen=True)
+class _Size:
+    law: str
+    users: int
+    items: int
+    seed: int
+    trainings: int
+    days: int
+    then: int
+
+    def world(self) -> World:
+        from training.world import World
+
+        return World(self.law, self.users, self.items, self.seed)
+
+
+def _weights(told: list[str] | None) -> dict[str, float]:
+    """What is measured is what is asked for, unless something else was."""
+    if told is None:
+        return dict(WORTH)
+    return {name: float(value) for name, _, value in (one.partition("=") for one in told)}
+
+
+def _arm(
+    size: _Size, weights: dict[str, float] | None, say: Callable[[str], None]
+) -> tuple[World, list[Period]]:
+    """A world that is served by what is learned under these weights; None: by popular items."""
     from engine.actions import load_actions
     from engine.objective import changed, load_objective
     from engine.recommending import load_recommending
-    from training.closed_loop import Decider, begin, falls, make_log, run_loop
-    from training.world import World
+    from training.closed_loop import Decider, begin, make_log, run_loop, serve
 
-    weights = {name: float(value) for name, _, value in (o.partition("=") for o in objective or ())}
-    wanted = changed(load_objective(load_actions()), weights)
+    wanted = changed(load_objective(load_actions()), weights or {})
     with temporary_home() as home:
-        world, log = World(law, users, items, seed), make_log(home)
+        world, log = size.world(), make_log(home)
         begin(world, HISTORY_DAYS, log)
-        learn = _learner(home, wanted)
         decider = Decider(log, load_recommending(), wanted)
-        models, release = learn(log)
-        decider = replace(decider, models=models, release=release)
-        periods = run_loop(world, decider, learn, trainings, days, console().print)
-    figures: Figures = {
-        "law": law,
-        "users": users,
-        "items": items,
-        "weights": weights or "objective.yaml's",
-        "value_falls": falls([p.value_per_visit for p in periods], 0.0),
-        "coverage_falls": falls([p.coverage for p in periods], 0.0),
-        "periods": msgspec.to_builtins(periods),
-        "active_days_per_person": world.ledger.active_days(HISTORY_DAYS, world.day, users),
-        "return_rate_7_days": world.ledger.return_rate(7, HISTORY_DAYS, world.day - 7),
-        "return_rate_28_days": world.ledger.return_rate(28, HISTORY_DAYS, world.day - 28),
-    }
-    report("closed_loop", figures, as_json, out)
+        learn = _learner(home, wanted) if weights is not None else None
+        periods, decider = run_loop(world, decider, learn, size.trainings, size.days, say)
+        if size.then:
+            periods.append(serve(world, decider.answer(), size.then, log, decider.release, say))
+    return world, periods
+
+
+def _oracle(size: _Size, say: Callable[[str], None]) -> list[Period]:
+    from training.closed_loop import best_known, serve
+
+    world = size.world()
+    for _ in world.history(HISTORY_DAYS):
+        pass
+    stretches = [size.days] * (size.trainings + 1) + ([size.then] if size.then else [])
+    return [serve(world, best_known(world), days, say=say) for days in stretches]
 
 
 def _learner(home: Path, objective: Any) -> Any:

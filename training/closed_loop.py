@@ -49,6 +49,8 @@ PARTITIONS = 4
 RANK_EVERY_MS = 3_600_000
 ROWS_AT_ONCE = 2000  # decisions a file
 
+Answer = Callable[[Visit], tuple[str | None, list[str]]]  # decision id, items
+
 
 @dataclass(slots=True)
 class SimulatedLog:
@@ -182,6 +184,11 @@ class Decider:
             return parts
         return self.models.within(parts, self.objective, self.release)
 
+    def answer(self) -> Answer:
+        """What answers visits from now on."""
+        parts = self.parts()
+        return lambda visit: self.decide(visit, parts)
+
     def decide(self, visit: Visit, parts: Parts) -> tuple[str, list[str]]:
         """A decision's id and the items shown; logged with its rows."""
         log, at_ms = self.log, int(visit.at_s * 1000)
@@ -214,12 +221,13 @@ class Period:
     release: str | None
     days: tuple[int, int]
     visits: int
-    value_per_visit: float
-    returned: float  # share of visits followed by another day's within the days that were left
+    value_per_visit: float  # to be expected of what was shown
+    value_happened: float  # … and as luck had it
     coverage: float  # share of the catalogue that came into view
 
 
 Retrain = Callable[[SimulatedLog], tuple[Models | None, str | None]]
+Say = Callable[[str], None]
 
 
 def run_loop(
@@ -228,26 +236,63 @@ def run_loop(
     retrain: Retrain | None,
     trainings: int,
     days_between: int,
-    say: Callable[[str], None] = lambda _: None,
-) -> list[Period]:
-    """Serve `days_between` days, learn, and so on; `retrain` None keeps what decides at first."""
+    say: Say = lambda _: None,
+) -> tuple[list[Period], Decider]:
+    """Learn, serve `days_between` days, and so on, `trainings` times after the first.
+
+    `retrain` None keeps what decides at first.
+    """
     log, periods = decider.log, []
-    for number in range(trainings + 1):
-        first = world.day
-        visits = 0
-        parts = decider.parts()
-        for day in range(first, first + days_between):
-            for visit in world.sessions(day):
-                decision_id, items = decider.decide(visit, parts)
-                log.take(world.respond(visit, items, decision_id))
-                visits += 1
-        log.settle()
-        periods.append(_period(world, decider, (first, world.day), visits))
-        say(f"days {first}–{world.day}: {_told(periods[-1])}")
-        if retrain is not None and number < trainings:
+    for _ in range(trainings + 1):
+        if retrain is not None:
             models, release = retrain(log)
             decider = replace(decider, models=models, release=release)
-    return periods
+        periods.append(serve(world, decider.answer(), days_between, log, decider.release, say))
+    return periods, decider
+
+
+def serve(
+    world: World,
+    answer: Answer,
+    days: int,
+    log: SimulatedLog | None = None,
+    release: str | None = None,
+    say: Say = lambda _: None,
+) -> Period:
+    """Answer the visits of so many days; what comes of them goes into the log."""
+    first, visits = world.day, 0
+    for day in range(first, first + days):
+        for visit in world.sessions(day):
+            decision_id, items = answer(visit)
+            lines = world.respond(visit, items, decision_id)
+            visits += 1
+            if log is not None:
+                log.take(lines)
+    if log is not None:
+        log.settle()
+    ledger, span = world.ledger, (first, world.day)
+    period = Period(
+        release,
+        span,
+        visits,
+        ledger.expected_per_visit(*span),
+        ledger.value_per_visit(*span),
+        ledger.coverage(*span),
+    )
+    say(f"days {first}–{world.day}: {_told(period)}")
+    return period
+
+
+def best_known(world: World, size: int = 10) -> Answer:
+    """Lists by the world's own law and everyone's tastes: what no policy can do better at once."""
+    recipes = world.core.recipes
+
+    def answer(visit: Visit) -> tuple[str | None, list[str]]:
+        items = [recipes.ids[n] for n in np.flatnonzero(recipes.available_s <= visit.at_s)]
+        best = np.argsort(-world.oracle_value(visit, items))[:size]
+        return None, [items[n] for n in best]
+
+    return answer
 
 
 def begin(world: World, days: int, log: SimulatedLog) -> None:
@@ -262,18 +307,6 @@ def begin(world: World, days: int, log: SimulatedLog) -> None:
 def make_log(home: Path) -> SimulatedLog:
     """An empty log under a folder, at the places where a KAIROS_HOME has them."""
     return SimulatedLog(load_actions(), Archive(home / "log"), RowFiles(home / "rows"))
-
-
-def _period(world: World, decider: Decider, days: tuple[int, int], visits: int) -> Period:
-    ledger = world.ledger
-    return Period(
-        decider.release,
-        days,
-        visits,
-        ledger.value_per_visit(*days),
-        ledger.return_rate(28, *days),
-        ledger.coverage(*days),
-    )
 
 
 def _told(period: Period) -> str:

@@ -13,7 +13,18 @@ from engine.recommending import load_recommending
 from engine.rows import RowFiles
 from engine.settings import Settings
 from engine.times import LATEST_MS
-from training.closed_loop import PARTITIONS, Decider, Period, begin, falls, make_log, run_loop
+from training.arms import lead
+from training.closed_loop import (
+    PARTITIONS,
+    Decider,
+    Period,
+    begin,
+    best_known,
+    falls,
+    make_log,
+    run_loop,
+    serve,
+)
 from training.skew import measure_skew
 from training.world import World
 
@@ -27,7 +38,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Period]
     world, log = World("birch", USERS, ITEMS, seed=3), make_log(home)
     begin(world, PAST_DAYS, log)
     decider = Decider(log, load_recommending(), load_objective(log.actions))
-    return home, run_loop(world, decider, None, trainings=1, days_between=DAYS // 2)
+    periods, _ = run_loop(world, decider, None, trainings=1, days_between=DAYS // 2)
+    return home, periods
 
 
 def rows(home: Path) -> pl.DataFrame:
@@ -75,3 +87,18 @@ def test_a_changed_row_is_found(served: tuple[Path, list[Period]], tmp_path: Pat
 def test_a_fall_is_told_from_noise() -> None:
     assert falls([1.0, 1.0, 0.8, 0.7], 0.05)
     assert not falls([1.0, 1.1, 0.9, 1.0], 0.05)
+
+
+def test_what_can_be_known_leads_what_is_popular_and_nothing_leads_itself() -> None:
+    knows, does_not = (World("birch", USERS, ITEMS, seed=3) for _ in range(2))
+    ids = list(knows.core.recipes.ids[:10])
+    best = serve(knows, best_known(knows), DAYS)
+    first = serve(does_not, lambda visit: (None, ids), DAYS)
+
+    found = lead(knows, does_not, (0, DAYS))
+    assert found.value_per_visit.value == pytest.approx(
+        best.value_per_visit - first.value_per_visit
+    )
+    assert found.value_per_visit.low > 0
+    assert found.returned_28 is None
+    assert lead(knows, knows, (0, DAYS)).value_per_person.high == 0

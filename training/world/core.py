@@ -15,7 +15,7 @@ from training.world.lines import Line
 from training.world.lives import Lives
 from training.world.moments import Moments, draw_moments, offsets_s
 from training.world.people import People, make_people
-from training.world.reaction import Reaction, chances, react, settle
+from training.world.reaction import Reaction, chances, expected_worth, react, settle
 from training.world.recipes import Recipes, make_recipes
 from training.world.sensors import Sensors
 
@@ -58,11 +58,12 @@ class Core:
         """People (each at most once) see lists (int [n, k]), act, and are changed by it."""
         given = chances(self.law, self.recipes, self.lives.need(moments), items)
         reaction = react(self.law, self.people, moments, given, rng)
+        expected = expected_worth(self.law, self.people, moments, given)
         settle(self.law, self.lives, self.recipes, moments, items, reaction, rng)
         account = self.people.account[moments.person]
         self.lives.visited_s[account] = moments.at_s
         seen = np.arange(items.shape[1]) < reaction.in_view[:, None]
-        self.ledger.enter(account, moments.at_s, reaction.value, items, seen)
+        self.ledger.enter(account, moments.at_s, reaction.value, expected, items, seen)
         return reaction
 
     def let_in(self, moments: Moments, rng: np.random.Generator) -> list[Line]:

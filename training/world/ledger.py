@@ -8,6 +8,8 @@ import numpy as np
 
 from training.world.arrays import DAY_S, Bools, Floats, Ints
 
+MONTH = 28  # days
+
 
 @dataclass
 class Ledger:
@@ -18,13 +20,23 @@ class Ledger:
     _account: list[Ints] = field(default_factory=list)
     _at_s: list[Floats] = field(default_factory=list)
     _value: list[Floats] = field(default_factory=list)
+    _expected: list[Floats] = field(default_factory=list)
     _shown: list[tuple[Floats, Ints]] = field(default_factory=list)  # (when, what)
 
-    def enter(self, account: Ints, at_s: Floats, value: Floats, items: Ints, seen: Bools) -> None:
-        """Visits [n], what they were worth, and what came into view of items [n, k]."""
+    def enter(
+        self,
+        account: Ints,
+        at_s: Floats,
+        value: Floats,
+        expected: Floats,
+        items: Ints,
+        seen: Bools,
+    ) -> None:
+        """Visits [n]: worth as it came and to be expected, and what of items [n, k] was seen."""
         self._account.append(account)
         self._at_s.append(at_s)
         self._value.append(value)
+        self._expected.append(expected)
         rows, _ = np.nonzero(seen)
         self._shown.append((at_s[rows], items[seen]))
 
@@ -42,6 +54,14 @@ class Ledger:
         chosen = value[self._within(at_s, from_day, to_day)]
         return float(chosen.mean()) if len(chosen) else float("nan")
 
+    def expected_per_visit(self, from_day: int = 0, to_day: int | None = None) -> float:
+        """The same without the luck: what such lists come to on the mean."""
+        if not self._at_s:
+            return float("nan")
+        chosen = self._within(np.concatenate(self._at_s), from_day, to_day)
+        expected = np.concatenate(self._expected)[chosen]
+        return float(expected.mean()) if len(expected) else float("nan")
+
     def return_rate(
         self, within_days: int = 28, from_day: int = 0, to_day: int | None = None
     ) -> float:
@@ -56,6 +76,27 @@ class Ledger:
         if not chosen.any():
             return float("nan")
         return float(np.average(np.append(again, False)[chosen], weights=visits[chosen]))
+
+    def by_account(self, accounts: int, from_day: int, to_day: int) -> dict[str, Floats]:
+        """Sums over the visits of these days, each float [accounts].
+
+        `worth` is the expected one, `returned` counts visits as `return_rate(28)` does.
+        """
+        if not self._at_s:
+            return {name: np.zeros(accounts) for name in ("visits", "worth", "returned")}
+        account, at_s = np.concatenate(self._account), np.concatenate(self._at_s)
+        chosen = self._within(at_s, from_day, to_day)
+        worth = np.concatenate(self._expected)[chosen]
+        pairs, visits = np.unique(self._account_days(), axis=0, return_counts=True)
+        again = (pairs[1:, 0] == pairs[:-1, 0]) & (np.diff(pairs[:, 1]) <= MONTH)
+        counted = (pairs[:, 1] >= from_day) & (pairs[:, 1] < to_day) & np.append(again, False)
+        return {
+            "visits": np.bincount(account[chosen], minlength=accounts).astype(np.float64),
+            "worth": np.bincount(account[chosen], worth, accounts).astype(np.float64),
+            "returned": np.bincount(pairs[counted, 0], visits[counted], accounts).astype(
+                np.float64
+            ),
+        }
 
     def active_days(self, from_day: int, to_day: int, accounts: int) -> float:
         """Days with a visit, per account."""

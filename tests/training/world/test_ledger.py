@@ -20,7 +20,9 @@ def ledger() -> Ledger:
                                       (1, 1.5, 0.5, 2), (1, 31.6, 0.0, 0)]:  # fmt: skip
         seen = np.array([[True, False]])
         items = np.array([[item, 3]])
-        made.enter(np.array([account]), np.array([day * DAY_S]), np.array([value]), items, seen)
+        worth = np.array([value])
+        at_s = np.array([day * DAY_S])
+        made.enter(np.array([account]), at_s, worth, worth + 0.5, items, seen)
     return made
 
 
@@ -35,6 +37,14 @@ def test_return_counts_later_days_only(ledger: Ledger) -> None:
     assert ledger.return_rate(within_days=2, to_day=3) == 0.0
     assert ledger.return_rate(within_days=31, to_day=3) == 1.0
     assert math.isnan(ledger.return_rate(from_day=50))
+
+
+def test_sums_by_account(ledger: Ledger) -> None:
+    sums = ledger.by_account(3, from_day=0, to_day=4)
+
+    assert sums["visits"].tolist() == [3, 1, 0]
+    assert sums["worth"].tolist() == [4.5, 1.0, 0]
+    assert sums["returned"].tolist() == [2, 0, 0]  # account 1 after 30 days only
 
 
 def test_active_days_and_coverage(ledger: Ledger) -> None:
