@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Law = Annotated[str, typer.Option(help="Of the world; see docs/world.md.")]
 Seed = Annotated[int, typer.Option(help="Of the world.")]
+FACTORS = {"kind": "spectral", "dimensions": 64}
 BATCH = 400  # events posted at once
 HISTORY_DAYS = 14
 # What the world's ledger counts (training/world/reaction.py), as weights of objective.yaml.
@@ -226,10 +227,12 @@ def _learner(home: Path, objective: Any) -> Any:
 
     settings = Settings(home=str(home), partitions=PARTITIONS)
     registry = open_registry(settings)
+    # One try at factors: which of them is best is measured elsewhere, and takes most of the time.
+    training = msgspec.structs.replace(load_training(), factors=[FACTORS])
 
     def learn(log: SimulatedLog) -> tuple[Models | None, str | None]:
         names = (*RETRIEVAL, "ranker")
-        job = Job(settings, load_training(), load_actions(), objective, load_recommending(), names)
+        job = Job(settings, training, load_actions(), objective, load_recommending(), names)
         found = run(job, registry)
         console().print(f"  {found.reason}")
         release = registry.current()

@@ -3,7 +3,8 @@
     then    the user's state just before an act goes through `engine.pipeline.recommend`, without
             exploration, and the slate is held against what that user then took up
     shown   what a user saw of a decision is put in order, and that is held against what they
-            did with it; what stood low counts for more, as much as it was looked at less
+            did with it; what stood low counts for more, as much as it was looked at less, and a
+            decision as much as the best order of it was worth
 
 Where a log has decisions the second is the one to believe: people take up what they are shown, so
 that the first rewards whoever shows what was shown before. Every model sees the same moments, so
@@ -33,6 +34,7 @@ from training.replay import Point
 
 METRICS = ("ndcg@10", "recall@20", "mrr")
 NDCG, RECALL = 10, 20
+DISCOUNTS = 1 / np.log2(np.arange(2, NDCG + 2))
 SEED = 1
 
 Floats = NDArray[np.float64]
@@ -126,10 +128,22 @@ def evaluate_shown(
             order = np.argsort(-values[[at[item] for item in one.items.tolist()]], kind="stable")
             hits[name].append(judge(one.items[order].tolist(), case))
     users = np.array([one.user for one in judged], np.int64)
-    return {
-        name: Trial(users, np.array(hits[name], np.float64).reshape(len(judged), len(METRICS)))
-        for name in contenders
-    }
+    trials = {}
+    for name in contenders:
+        found = np.array(hits[name], np.float64).reshape(len(judged), len(METRICS))
+        found[:, 0] *= stakes(judged)
+        trials[name] = Trial(users, found)
+    return trials
+
+
+def stakes(judged: Sequence[Judged]) -> Floats:
+    """float64 [judged], 1 on the mean: how much the best order of each is worth.
+
+    NDCG alone takes the objective out of most decisions: where one item was acted on, opening it
+    counts for as much as cooking it, and who lures people into opening things wins.
+    """
+    best = np.array([_discounted(np.sort(one.gains)[::-1]) for one in judged])
+    return best / best.mean() if len(best) else best
 
 
 def value_of(candidates: Candidates, table: Rows, parts: Parts) -> Rows:
@@ -154,13 +168,15 @@ def judge(slate: Sequence[int], case: Case) -> tuple[float, float, float]:
     gain_of = dict(zip(case.truth.tolist(), case.gains.tolist(), strict=True))
     gains = [gain_of.get(item, 0.0) for item in slate]
     hits = [place for place, gain in enumerate(gains) if gain > 0]
-    ideal = np.sort(case.gains)[::-1][:NDCG]
-    discounts = 1 / np.log2(np.arange(2, NDCG + 2))
-    ndcg = float(np.dot(gains[:NDCG], discounts[: len(gains[:NDCG])]))
-    ndcg /= float(ideal @ discounts[: len(ideal)])
+    ndcg = _discounted(gains) / _discounted(np.sort(case.gains)[::-1])
     right = int((case.gains > 0).sum())
     recall = sum(place < RECALL for place in hits) / min(right, RECALL)
     return ndcg, recall, 1 / (1 + hits[0]) if hits else 0.0
+
+
+def _discounted(gains: Sequence[float] | NDArray[np.floating]) -> float:
+    """DCG@10 of gains in the order shown."""
+    return float(np.dot(gains[:NDCG], DISCOUNTS[: len(gains[:NDCG])]))
 
 
 def summary(trial: Trial, resamples: int) -> Scored:

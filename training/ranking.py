@@ -8,7 +8,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.candidates import Sources
 from models import boosting
 from models.boosting import Boosted, Examples
 from models.export import check_parity, export_ranker
@@ -51,9 +50,8 @@ def fit_ranker(material: Material, rows: Rows) -> Fitted | None:
     return Fitted(boosted, ranker, check_parity(boosted, ranker, rows.features[:PARITY_ROWS]))
 
 
-def calibrate(material: Material, ranker: OnnxRanker, sources: Sources) -> dict[str, Calibration]:
-    """Each learned outcome on the test part's rows, the sources fitted to what came before."""
-    rows = material.rows(material.test_rows, sources)
+def calibrate(material: Material, ranker: OnnxRanker, rows: Rows) -> dict[str, Calibration]:
+    """Each learned outcome on rows that come after all that was learned from."""
     if not len(rows):
         return {}
     chances = ranker.chances(rows.features)

@@ -16,6 +16,7 @@ from engine.redis_store import RedisStore
 from models.loading import Models
 from models.registry import Registry
 from training.contest import contest, hybrid_verdict
+from training.datasets import join
 from training.findings import Report, make_report
 from training.fitting import RETRIEVAL, fit_sources
 from training.history import History, read_history
@@ -57,13 +58,17 @@ def run(job: Job, registry: Registry, say: Say = lambda line: None) -> Report:
         published = read_published(registry, history.catalog)
         ranked = None if fitted is None else Models(sources, fitted.ranker)
         outcome = contest(material, sources, ranked, published)
-        calibration = {} if fitted is None else calibrate(material, fitted.ranker, sources)
+        later = material.rows(material.test_rows, sources)
+        calibration = {} if fitted is None else calibrate(material, fitted.ranker, later)
     report = make_report(material, tries, [hybrid], rows, fitted, outcome, calibration)
     versions: dict[str, str] = {}
     release = None
     if outcome.better:
-        with stages("fit the retrieval models to everything, write, publish"):
+        with stages("fit to everything, write, publish"):
             final = fit_sources(history, history.acts, chosen, kept)
+            # Sampled rows of the test part are too few to be worth it.
+            if outcome.ranker_earned and material.test_rows.decisions:
+                fitted = fit_ranker(material, join([rows, later])) or fitted
             ranker = fitted.ranker if fitted is not None and outcome.ranker_earned else None
             artifacts = artifacts_of(final, ranker, history.catalog)
             wanted = {name: artifacts[name] for name in artifacts if name in job.names}

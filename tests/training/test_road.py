@@ -28,9 +28,10 @@ from engine.records import (
     encode,
 )
 from engine.settings import Settings
+from engine.situation import Moment
 from models.registry import open_registry
 from training.datasets import seen_decisions
-from training.evaluate import better, interval, judge
+from training.evaluate import Judged, better, interval, judge, stakes
 from training.examination import examination
 from training.history import read_history
 from training.item_history import ItemHistory
@@ -177,6 +178,19 @@ def test_metrics_by_hand() -> None:
     assert ndcg == pytest.approx(3 / math.log2(3) / (3 + 1 / math.log2(3)))
     assert (recall, reciprocal) == (0.5, 0.5)
     assert judge([], case) == (0, 0, 0)
+
+
+def test_a_decision_counts_for_what_is_at_stake() -> None:
+    moment = Moment(NOW, 0, 0.0, None, 12.0, 0)
+    shown = np.array([7, 8], np.int32)
+    opened, cooked = (
+        Judged(0, Point("u", 0), moment, shown, np.array(gains)) for gains in ([0, 1.0], [10.0, 1])
+    )
+    weights = stakes([opened, cooked])
+
+    assert weights.mean() == pytest.approx(1)
+    assert weights[1] / weights[0] == pytest.approx(10 + 1 / math.log2(3))
+    assert len(stakes([])) == 0
 
 
 def test_an_interval_covers_the_mean_and_widens_with_fewer_users() -> None:
