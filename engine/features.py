@@ -49,6 +49,8 @@ TABLE: Mapping[str, str] = {
     "item_acts": "log1p of acts, over all users",
     "item_worth": "log1p of acts × their weights, over all users",
     "item_rate": "acts per impression, smoothed towards 0.05 by 20 impressions",
+    "item_worth_rate": "log of acts × their weights per impression, smoothed by 20 impressions",
+    "item_worth_of_act": "mean weight of an act, smoothed towards 2.5 by 10 acts",
     "item_age_days": "log1p",
     # user × item
     "affinity_month": "the item's best category's share of the user's taste, 30 days",
@@ -187,8 +189,12 @@ def _item_features(
         rows[n, _ITEM] = math.log1p(impressions)
         rows[n, _ITEM + 1] = math.log1p(acts)
         rows[n, _ITEM + 2] = math.log1p(worth)
-        rows[n, _ITEM + 3] = (acts + 1) / (max(impressions, acts) + 20)
-        rows[n, _ITEM + 4] = math.log1p(max(at_ms - born_ms[item], 0) / 86_400_000)
+        seen = max(impressions, acts)
+        rows[n, _ITEM + 3] = (acts + 1) / (seen + 20)
+        # Trees cannot divide: without these, what is opened and regretted looks like what is loved.
+        rows[n, _ITEM + 4] = math.log((worth + 8) / (seen + 20))
+        rows[n, _ITEM + 5] = (worth + 25) / (acts + 10)
+        rows[n, _ITEM + 6] = math.log1p(max(at_ms - born_ms[item], 0) / 86_400_000)
 
 
 @compiled("void(f4[:,::1], i4[::1], i4[:,::1], f4[:,::1], i4[::1])")
