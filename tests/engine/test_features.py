@@ -142,6 +142,10 @@ def test_the_item() -> None:
     assert told("item_acts") == pytest.approx([0, log1p(9), log1p(50)])
     assert told("item_worth") == pytest.approx([0, log1p(6 + 12), log1p(50)])
     assert told("item_rate") == pytest.approx([1 / 20, 10 / 120, 51 / 70])
+    assert told("item_worth_rate") == pytest.approx(
+        [math.log(8 / 20), math.log(26 / 120), math.log(58 / 70)]
+    )
+    assert told("item_worth_of_act") == pytest.approx([2.5, (25 + 18) / 19, (25 + 50) / 60])
     assert told("item_age_days") == pytest.approx([0, log1p(1), log1p(2)])
 
 
