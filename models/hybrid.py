@@ -19,6 +19,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from engine.candidates import Items, Mask, Scores
+from engine.compiled import compiled_sum
 from engine.taste import Taste
 from models.artifact import Artifact, Meta
 from models.byte_rows import Floats
@@ -35,7 +36,8 @@ class HybridSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     learning_rate: float = 0.05
     held_by: int = 3  # items or users that must share a value
     most_values: int = 5000
-    index: IndexSettings = IndexSettings()
+    # A few items by attributes: what is nearly the best will do.
+    index: IndexSettings = IndexSettings(rescore=100, probes=32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +128,21 @@ class Hybrid:
 
     def user(self, taste: Taste) -> Floats | None:
         """The user's vector float32 [d], from their touches and their attributes."""
-        likes = self._rows(taste.items)
-        known = np.any(likes != 0, axis=1)
-        weights = np.where(known, taste.weights, 0)
-        total = np.abs(weights).sum()
         own = self._of_users.mean(taste.attributes)
+        vector = np.zeros(self._likes.shape[1], np.float32)
+        at, is_late = self._find(taste.items)
+        if len(at):
+            early = ~is_late
+            total = _add(vector, self._likes, taste.items[early], taste.weights[early])
+            total += _add(vector, self._late.likes, at.astype(np.int32), taste.weights[is_late])
+        else:
+            total = _add(vector, self._likes, taste.items, taste.weights)
         if not total and own is None:
             return None
-        vector = np.zeros(self._likes.shape[1], np.float32) if own is None else own.copy()
         if total:
-            vector += weights @ likes / total
+            vector /= np.float32(total)
+        if own is not None:
+            vector += own
         vector[0] = 1.0
         return vector
 
@@ -209,14 +216,6 @@ class Hybrid:
             Embeddings(of_users, arrays["user_values"]),
         )
 
-    def _rows(self, items: Items) -> Floats:
-        """What touching each item says of a user, float32 [m, d]."""
-        inside = items < len(self._likes)
-        rows = np.where(inside[:, np.newaxis], self._likes[np.where(inside, items, 0)], 0)
-        at, is_late = self._find(items)
-        rows[is_late] = self._late.likes[at]
-        return np.asarray(rows, np.float32)
-
     def _find(self, items: Items) -> tuple[NDArray[np.intp], Mask]:
         """Rows among the late items, and which of the items are late."""
         late = self._late.items
@@ -225,6 +224,22 @@ class Hybrid:
         at = np.minimum(np.searchsorted(late, items), len(late) - 1)
         is_late = late[at] == items
         return at[is_late], is_late
+
+
+@compiled_sum("f4(f4[::1], f4[:,::1], i4[::1], f4[::1])")
+def _add(vector: Floats, rows: Floats, items: Items, weights: Floats) -> float:
+    """Add the weighted rows of known items to a vector; returns their weights' absolute sum."""
+    total = np.float32(0)
+    for n in range(len(items)):
+        if items[n] >= len(rows):
+            continue
+        row = rows[items[n]]
+        if not np.any(row != 0):
+            continue
+        total += abs(weights[n])
+        for j in range(len(vector)):
+            vector[j] += weights[n] * row[j]
+    return float(total)
 
 
 def read_values(attributes: Attributes) -> list[str]:
