@@ -345,7 +345,7 @@ def served(home: Path, environ: dict[str, str]) -> Iterator[tuple[str, int]]:
         process = subprocess.Popen(
             [sys.executable, "-m", "cli.main", "up"], env=env, stdout=log, stderr=log
         )
-        while b"is ready" not in (home / "up.log").read_bytes():
+        while b"Kairos is ready" not in (home / "up.log").read_bytes():
             if process.poll() is not None:
                 raise SystemExit((home / "up.log").read_text())
             time.sleep(0.2)
