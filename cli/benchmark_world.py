@@ -31,8 +31,6 @@ Seed = Annotated[int, typer.Option(help="Of the world.")]
 FACTORS = {"kind": "spectral", "dimensions": 64}
 BATCH = 400  # events posted at once
 HISTORY_DAYS = 14
-# What the world's ledger counts (training/world/reaction.py), as weights of objective.yaml.
-WORTH = {"click": 1.0, "complete": 10.0, "save": 4.0, "purchase": 0.0, "dismiss": -3.0}
 
 
 def register(app: typer.Typer) -> None:
@@ -113,7 +111,7 @@ def closed_loop(
     seed: Seed = 1,
     objective: Annotated[
         list[str] | None,
-        typer.Option(help="name=weight, for outcomes of objective.yaml; else the world's worth."),
+        typer.Option(help="name=weight, for outcomes of objective.yaml; the others as shipped."),
     ] = None,
     against: Annotated[
         list[str] | None,
@@ -139,8 +137,10 @@ def closed_loop(
     loops = {}
     for name, told in (("loop", objective), ("against", against)):
         if name == "loop" or told:
-            weights = _weights(told)
-            say(f"{name}: {weights}")
+            weights = {
+                name: float(value) for name, _, value in (w.partition("=") for w in told or ())
+            }
+            say(f"{name}: {weights or 'as shipped'}")
             figures[f"{name}_weights"] = weights
             loops[name], arms[name] = _arm(size, weights, say)
     world, periods = loops["loop"], arms["loop"]
@@ -173,13 +173,6 @@ class _Size:
         from training.world import World
 
         return World(self.law, self.users, self.items, self.seed)
-
-
-def _weights(told: list[str] | None) -> dict[str, float]:
-    """What is measured is what is asked for, unless something else was."""
-    if told is None:
-        return dict(WORTH)
-    return {name: float(value) for name, _, value in (one.partition("=") for one in told)}
 
 
 def _arm(

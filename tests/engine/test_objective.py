@@ -42,10 +42,10 @@ def test_values_are_chances_times_weights() -> None:
     objective = load_objective(ACTIONS)
     weights = objective.weights(["dismiss", "click", "gone"])
 
-    assert weights.tolist() == [-2, 1, 0]
+    assert weights.tolist() == [-3, 1, 0]
     assert weights.dtype == np.float32
     chances = np.array([[0.5, 0.25, 1.0], [0.0, 1.0, 0.0]], np.float32)
-    assert value_of(chances, weights).tolist() == [-0.75, 1.0]
+    assert value_of(chances, weights).tolist() == [-1.25, 1.0]
 
 
 def test_weights_can_be_changed_alone() -> None:
@@ -53,7 +53,7 @@ def test_weights_can_be_changed_alone() -> None:
 
     other = changed(objective, {"click": 0.0, "return": 9.0})
 
-    assert other.weights(["click", "return", "save"]).tolist() == [0, 9, 2]
+    assert other.weights(["click", "return", "save"]).tolist() == [0, 9, 4]
     assert other.outcomes["return"].within_hours == 168
     assert objective.weights(["click"]).tolist() == [1]
 
