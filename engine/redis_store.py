@@ -752,6 +752,11 @@ class AsyncRedisStore:
 
     async def _run(self, client: Client, commands: Sequence[Command]) -> list[Any]:
         with _as_ours():
+            if len(commands) == 1:  # 62 instead of 78 µs of processor time
+                try:
+                    return [await client.execute_command(*commands[0])]
+                except redis.ResponseError as error:
+                    return check_replies([error])
             pipe = client.pipeline(transaction=False)
             for command in commands:
                 pipe.execute_command(*command)
