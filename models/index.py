@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from engine.candidates import Items, Mask, Scores
 from engine.compiled import compiled
 from engine.taste import Taste
+from models.artifact import Artifact
 from models.byte_rows import ByteRows, Floats, in_bytes
 
 faiss: Any = stubbed_faiss  # its stubs know neither its keyword arguments nor its array overloads
@@ -174,6 +175,12 @@ def open_index(arrays: Mapping[str, NDArray[Any]], settings: IndexSettings) -> I
     if "centroids" not in arrays:
         return Index(rows, settings, None)
     return Index(rows, settings, Cells(arrays["centroids"], arrays["codebook"]))
+
+
+def dimensions_of(artifact: Artifact) -> int | None:
+    """How wide the vectors of an indexed model are; None for any other."""
+    codes = artifact.arrays.get("codes")
+    return None if codes is None else int(codes.shape[1])
 
 
 def train_cells(vectors: NDArray[np.floating], settings: IndexSettings) -> Cells | None:

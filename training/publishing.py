@@ -14,6 +14,7 @@ from engine.features import NAMES
 from engine.state import FOLD_VERSION
 from engine.times import to_ms
 from models.artifact import Artifact
+from models.index import dimensions_of
 from models.loading import RANKER, load
 from models.onnx_scorer import OnnxRanker
 from models.registry import Registry
@@ -66,7 +67,6 @@ def add_versions(
 def card_of(name: str, artifact: Artifact, material: Material, report: Report) -> Card:
     """The model card: what it learned from, and how the release did on the test part."""
     is_ranker = name == RANKER
-    vectors = artifact.arrays.get("vectors")
     return Card(
         data=Span("the log", report.start, report.end),
         rows=report.rows.count if is_ranker and report.rows else report.acts,
@@ -77,7 +77,7 @@ def card_of(name: str, artifact: Artifact, material: Material, report: Report) -
             if other != report.candidate
         },
         settings={"kind": artifact.meta.kind} | artifact.meta.settings,
-        dimensions=None if vectors is None else int(vectors.shape[1]),
+        dimensions=dimensions_of(artifact),
         features=list(NAMES) if is_ranker else [],
         fold_version=FOLD_VERSION if is_ranker else None,
         commit=commit(),

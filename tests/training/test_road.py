@@ -274,6 +274,7 @@ def test_two_tribes_are_told_apart_and_published(job: Job, tmp_path: Path) -> No
     card = registry.card(registry.find("factors"))
     assert card.data is not None
     assert card.data.end == report.end
+    assert card.dimensions is not None
     assert set(card.baselines) >= {"popular", "item-item"}
     write_page(report, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
