@@ -31,6 +31,7 @@ Seed = Annotated[int, typer.Option(help="Of the world.")]
 FACTORS = {"kind": "spectral", "dimensions": 64}
 BATCH = 400  # events posted at once
 HISTORY_DAYS = 14
+SERVED_AFTER_DAYS = 28  # as in the demo: on less, training proves nothing and nothing is published
 
 
 def register(app: typer.Typer) -> None:
@@ -72,7 +73,7 @@ def _write(world: World, file: Path) -> None:
     from training.world import encode
 
     with file.open("wb") as lines:
-        for events in (world.item_events(), world.user_events(), world.history(HISTORY_DAYS)):
+        for events in (world.item_events(), world.user_events(), world.history(SERVED_AFTER_DAYS)):
             lines.write(encode(events))
 
 
