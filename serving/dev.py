@@ -1,4 +1,4 @@
-"""`kairos up --dev`: the whole service in one process without Ray, ready in about two seconds."""
+"""`kairos up --dev`: the whole service in one process without Ray, ready in a few seconds."""
 
 from __future__ import annotations
 
