@@ -8,11 +8,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +20,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from cli.terminal import console, print_json, say
+from cli.homes import served, temporary_home
+from cli.terminal import print_json, say
 from engine.actions import load_actions
 from engine.archive import Archive, rows_of
 from engine.catalog import Catalog
@@ -320,40 +318,6 @@ def store_of(fsync: str) -> Iterator[RedisStore]:
             yield RedisStore.connect(opened)
         finally:
             server.stop()
-
-
-@contextmanager
-def temporary_home() -> Iterator[Path]:
-    """A KAIROS_HOME that is gone afterwards."""
-    home = Path(tempfile.mkdtemp(prefix="kairos-benchmark-"))
-    try:
-        yield home
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-
-
-@contextmanager
-def served(home: Path, environ: dict[str, str]) -> Iterator[tuple[str, int]]:
-    """`kairos up` on a free port: its address and pid."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = os.environ | {"KAIROS_HOME": str(home), "KAIROS_PORT": str(port)} | environ
-    with (home / "up.log").open("wb") as log, console().status("starting kairos up"):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "up"], env=env, stdout=log, stderr=log
-        )
-        while b"Kairos is ready" not in (home / "up.log").read_bytes():
-            if process.poll() is not None:
-                raise SystemExit((home / "up.log").read_text())
-            time.sleep(0.2)
-    try:
-        yield f"http://127.0.0.1:{port}", process.pid
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
 
 
 def cpu_seconds(home: Path) -> dict[str, float]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -18,8 +18,8 @@ import typer
 
 from cli import benchmark_speed, benchmark_world
 from cli.asking import Service, answering, ask_all, item_ids
-from cli.benchmark import Figures, Json, Out, report, served, temporary_home
-from cli.homes import kairos, release_of
+from cli.benchmark import Figures, Json, Out, report
+from cli.homes import Home, home_at, kairos, release_of, served, temporary_home
 from cli.terminal import console
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ OF_USER = 40  # moments of each user that are predicted, at most, drawn by chanc
 SEED = 1
 RESAMPLES = 1000
 
-Home = Annotated[Path | None, typer.Option(help="Build it here, or use what was built before.")]
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `kairos benchmark`."""
@@ -65,9 +63,8 @@ def gowalla(home: Home = None, as_json: Json = False, out: Out = None) -> None:
     from training.movielens import data_folder
 
     split = data.read_split(data_folder())
-    with nullcontext(home) if home else temporary_home() as place:
+    with home_at(home) as place:
         if not (place / "models" / "current").exists():
-            place.mkdir(parents=True, exist_ok=True)
             with console().status("writing the events"):
                 data.write(data_folder(), place / "events.jsonl")
             kairos(place, "import", place / "events.jsonl")

@@ -7,8 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -17,8 +16,8 @@ import msgspec
 import typer
 
 from cli.asking import Answer, Service, answering, item_ids, percentiles_ms
-from cli.benchmark import Figures, Json, Out, report, served, temporary_home
-from cli.homes import kairos, measured, release_of
+from cli.benchmark import Figures, Json, Out, report
+from cli.homes import Home, home_at, kairos, measured, release_of, served, temporary_home
 from cli.terminal import console
 from engine.errors import KairosError
 from engine.settings import Settings
@@ -130,9 +129,7 @@ def train(scale: Scale = 1.0, as_json: Json = False, out: Out = None) -> None:
 
 
 def recommend(
-    home: Annotated[
-        Path | None, typer.Option(help="Build it here, or use what was built here before.")
-    ] = None,
+    home: Home = None,
     scale: Scale = 1.0,
     seconds: Annotated[int, typer.Option(help="Of each measurement.")] = 20,
     replicas: Annotated[int, typer.Option(help="That decide.")] = 1,
@@ -146,7 +143,7 @@ def recommend(
     from models.registry import open_registry
     from training.noise_ranker import publish_noise_ranker
 
-    with kept(home) if home is not None else temporary_home() as folder:
+    with home_at(home) as folder:
         built = folder / "built.json"
         if not built.exists():
             built.write_bytes(msgspec.json.encode(build(folder, scale)))
@@ -158,13 +155,6 @@ def recommend(
             figures |= load(url, figures["built"]["sizes"]["users"], seconds)
         figures |= release_of(folder)
     report("recommend", figures, as_json, out)
-
-
-@contextmanager
-def kept(home: Path) -> Iterator[Path]:
-    """A home that stays."""
-    home.mkdir(parents=True, exist_ok=True)
-    yield home.absolute()
 
 
 def build(home: Path, scale: float) -> Figures:

@@ -15,8 +15,8 @@ import msgspec
 import typer
 
 from cli.asking import Service, answering
-from cli.benchmark import Figures, Json, Out, report, served, temporary_home
-from cli.homes import kairos, processes_of, shared_fairly_bytes
+from cli.benchmark import Figures, Json, Out, report
+from cli.homes import kairos, processes_of, served, shared_fairly_bytes, temporary_home
 from cli.terminal import console
 from engine.errors import KairosError
 from engine.settings import Settings
@@ -138,9 +138,8 @@ def closed_loop(
     loops = {}
     for name, told in (("loop", objective), ("against", against)):
         if name == "loop" or told:
-            weights = {
-                name: float(value) for name, _, value in (w.partition("=") for w in told or ())
-            }
+            pairs = (one.partition("=") for one in told or ())
+            weights = {outcome: float(weight) for outcome, _, weight in pairs}
             say(f"{name}: {weights or 'as shipped'}")
             figures[f"{name}_weights"] = weights
             loops[name], arms[name] = _arm(size, weights, say)

@@ -1,25 +1,32 @@
-"""A KAIROS_HOME made by commands, as an operator would make it: imported, trained, and measured."""
+"""A KAIROS_HOME made by commands, as an operator would: imported, trained, served, measured."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+import typer
 
+from cli.terminal import console
 from engine.errors import KairosError
 from engine.settings import Settings
 from models.registry import open_registry
 from models.release import Card
 
 SAMPLED_S = 2.0
+Home = Annotated[Path | None, typer.Option(help="Build it here, or use what was built before.")]
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -28,6 +35,49 @@ class Cost(msgspec.Struct, frozen=True):
     seconds: float
     peak_mib: float  # the largest of its processes
     peak_mib_together: float  # all of its processes, what they share counted once
+
+
+@contextmanager
+def temporary_home() -> Iterator[Path]:
+    """A KAIROS_HOME that is gone afterwards."""
+    home = Path(tempfile.mkdtemp(prefix="kairos-benchmark-"))
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def home_at(kept: Path | None) -> Iterator[Path]:
+    """This one, which stays, or a temporary one."""
+    if kept is None:
+        with temporary_home() as home:
+            yield home
+        return
+    kept.mkdir(parents=True, exist_ok=True)
+    yield kept.absolute()
+
+
+@contextmanager
+def served(home: Path, environ: dict[str, str]) -> Iterator[tuple[str, int]]:
+    """`kairos up` on a free port: its address and pid."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = os.environ | {"KAIROS_HOME": str(home), "KAIROS_PORT": str(port)} | environ
+    with (home / "up.log").open("wb") as log, console().status("starting kairos up"):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cli.main", "up"], env=env, stdout=log, stderr=log
+        )
+        while b"Kairos is ready" not in (home / "up.log").read_bytes():
+            if process.poll() is not None:
+                raise SystemExit((home / "up.log").read_text())
+            time.sleep(0.2)
+    try:
+        yield f"http://127.0.0.1:{port}", process.pid
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
 
 
 def kairos(home: Path, *arguments: object) -> Any:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine.columns import Columns
 from engine.compiled import compiled
+from engine.places import no_places, slot_of
 from engine.recommending import SourceQuotas
 from engine.situation import Moment
 from engine.taste import Taste
@@ -23,7 +24,6 @@ Mask = NDArray[np.bool_]
 # source. `popular` and `fresh` are here without any model too.
 SOURCES = ("factors", "similar", "hybrid", "popular", "fresh")
 FACTORS, SIMILAR, HYBRID, POPULAR, FRESH = range(len(SOURCES))
-HASH = 0x9E3779B1  # 2^32 over the golden ratio: Knuth's multiplicative hashing
 FRESH_DAYS = 7.0  # half-life
 SESSION = 5  # the last touches that `similar` goes by
 
@@ -148,7 +148,7 @@ def are_allowed(allowed: Mask, items: Items) -> Mask:
     """Whether each of the items is allowed; those beyond the mask are not."""
     told = np.empty(len(items), np.bool_)
     for n in range(len(items)):
-        told[n] = items[n] < len(allowed) and allowed[items[n]]
+        told[n] = 0 <= items[n] < len(allowed) and allowed[items[n]]
     return told
 
 
@@ -177,19 +177,14 @@ def _each_once(
     everything: Items, ends: NDArray[np.int64], bits: NDArray[np.uint8], most: int
 ) -> tuple[Items, NDArray[np.uint8]]:
     """The first `most` different items; bits[p] marks those among everything[… ends[p]]."""
-    slots = 16
-    while slots < 2 * len(everything):
-        slots *= 2
-    places = np.full(slots, -1, np.int32)  # a hash table
+    places = no_places(len(everything))
     items, brought = np.empty(len(everything), np.int32), np.zeros(len(everything), np.uint8)
     count, part = 0, 0
     for n in range(len(everything)):
         while n >= ends[part]:
             part += 1
         item = everything[n]
-        slot = (item * HASH) & (slots - 1)
-        while places[slot] >= 0 and items[places[slot]] != item:
-            slot = (slot + 1) & (slots - 1)
+        slot = slot_of(places, items, item)
         if places[slot] < 0:
             places[slot] = count
             items[count] = item

@@ -13,9 +13,10 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.candidates import FRESH, HASH, SOURCES, Candidates, Items
+from engine.candidates import FRESH, SOURCES, Candidates, Items
 from engine.columns import Columns
 from engine.compiled import compiled
+from engine.places import no_places, slot_of
 from engine.situation import Moment
 from engine.state import (
     DAY_HALF_LIFE_MS,
@@ -99,11 +100,11 @@ def matrix(
     """float32 [n, COUNT], a row per candidate; `position` is 0."""
     at_s = moment.at_ms // 1000
     rows = np.empty((len(candidates.items), COUNT), np.float32)
-    rows[:, USER] = user_features(state, moment)
+    session = _session(state, at_s)
+    rows[:, USER] = _user_features(state, moment, len(session))
     _item_features(
         rows, candidates.items, columns.counts, columns.weights, columns.born_ms, moment.at_ms
     )
-    session = _session(state, at_s)
     session = session[session < len(columns.categories)]
     _category_features(rows, candidates.items, columns.categories, _shares(state), session)
     recent = np.frombuffer(state.recent, TOUCHES)["item"].astype(np.int32)
@@ -112,8 +113,8 @@ def matrix(
     return rows
 
 
-def user_features(state: UserState, moment: Moment) -> NDArray[np.float32]:
-    """float32 [USER]: the moment's and the user's features."""
+def _user_features(state: UserState, moment: Moment, touches: int) -> NDArray[np.float32]:
+    """float32 [USER]: the moment's and the user's features; `touches` of the session."""
     at_s = moment.at_ms // 1000
     angle = moment.hour * math.pi / 12
     total = sum(counter.total for counter in state.actions.values())
@@ -132,7 +133,7 @@ def user_features(state: UserState, moment: Moment) -> NDArray[np.float32]:
             math.log1p(max(at_s - state.last_s, 0) / 3600) if state.last_s else math.nan,
             math.log1p(max(at_s - state.first_s, 0) / 86400) if state.first_s else math.nan,
             math.log1p(state.impressions),
-            len(_session(state, at_s)),
+            touches,
             math.log1p(len(state.categories)),
         ],
         np.float32,
@@ -247,24 +248,15 @@ def _history_features(
     at_s: int,
 ) -> None:
     """How often each item was shown and touched, and when: the last three columns of CROSS."""
-    slots = 16
-    while slots < 2 * len(items):
-        slots *= 2
-    places = np.full(slots, -1, np.int32)  # a hash table: row of an item
+    places = no_places(len(items))
     for n in range(len(items)):
         rows[n, _CROSS + 4 : _CROSS + 7] = 0
         rows[n, _CROSS + 5] = np.nan
-        slot = (items[n] * HASH) & (slots - 1)
-        while places[slot] >= 0:
-            slot = (slot + 1) & (slots - 1)
-        places[slot] = n
+        places[slot_of(places, items, items[n])] = n
     for place in range(len(shown) + len(recent)):
         was_shown = place < len(shown)
         item = shown[place] if was_shown else recent[place - len(shown)]
-        slot = (item * HASH) & (slots - 1)
-        while places[slot] >= 0 and items[places[slot]] != item:
-            slot = (slot + 1) & (slots - 1)
-        n = places[slot]
+        n = places[slot_of(places, items, item)]
         if n < 0:
             continue
         if was_shown:

@@ -27,15 +27,11 @@ class ByteRows:
     scales: Floats  # [n]
 
     def dot(self, rows: NDArray[np.integer], query: Floats) -> Floats:
-        """Inner products float32 [m] of rows [m], each of them inside, with a query [d]."""
+        """Inner products float32 [m] of rows [m] with a query [d]; NaN outside, and of zeros."""
         return _dot(self.codes, self.scales, rows, query)
 
-    def score(self, rows: NDArray[np.int32], query: Floats) -> Floats:
-        """The same for any rows [m]: NaN outside, and for rows of zeros."""
-        return _score(self.codes, self.scales, rows, query)
-
     def weighed(self, rows: NDArray[np.integer], weights: Floats) -> Floats:
-        """The weighted sum float32 [d] of rows [m]."""
+        """The weighted sum float32 [d] of rows [m], each of them inside."""
         return _weighed(self.codes, self.scales, rows, weights)
 
     def floats(self, rows: Any = slice(None)) -> Floats:
@@ -58,20 +54,6 @@ def in_bytes(vectors: NDArray[np.floating]) -> ByteRows:
 )
 def _dot(
     codes: NDArray[np.int8], scales: Floats, rows: NDArray[np.integer], query: Floats
-) -> Floats:
-    found = np.empty(len(rows), np.float32)
-    for n in range(len(rows)):
-        row = codes[rows[n]]
-        total = np.float32(0)
-        for j in range(len(query)):
-            total += np.float32(row[j]) * query[j]
-        found[n] = total * scales[rows[n]]
-    return found
-
-
-@compiled_sum("f4[::1](i1[:,::1], f4[::1], i4[::1], f4[::1])")
-def _score(
-    codes: NDArray[np.int8], scales: Floats, rows: NDArray[np.int32], query: Floats
 ) -> Floats:
     found = np.empty(len(rows), np.float32)
     for n in range(len(rows)):

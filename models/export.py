@@ -10,7 +10,7 @@ and NaN goes where LightGBM sends it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -24,6 +24,7 @@ from models.onnx_scorer import INPUT, OUTPUT, OnnxRanker, RankerMeta
 
 PARITY = 1e-5
 OPSET, ML_OPSET, IR_VERSION = 18, 3, 9
+Link = Literal["Sigmoid", "Softmax"]
 
 
 class NotEqual(KairosError):
@@ -61,27 +62,34 @@ def check_parity(boosted: Boosted, ranker: OnnxRanker, rows: NDArray[np.float32]
 
 def graph(boosted: Boosted, first: bool = False) -> bytes:
     """An ONNX model of all trees of every outcome, or of the first of each."""
+    return trees_graph([boosted.trees(name, first) for name in boosted.outcomes], COUNT)
+
+
+def trees_graph(
+    trees: Sequence[Sequence[Mapping[str, Any]]], columns: int, link: Link = "Sigmoid"
+) -> bytes:
+    """An ONNX model of trees as LightGBM dumps them, by output; rows float32 [n, columns]."""
     nodes = _Nodes()
-    for outcome, name in enumerate(boosted.outcomes):
-        for tree in boosted.trees(name, first):
-            nodes.add(tree["tree_structure"], outcome)
+    for output, its_trees in enumerate(trees):
+        for tree in its_trees:
+            nodes.add(tree["tree_structure"], output)
     attributes: dict[str, Any] = nodes.attributes()
     ensemble = helper.make_node(
         "TreeEnsembleRegressor",
         [INPUT],
         ["logits"],
         domain="ai.onnx.ml",
-        n_targets=len(boosted.outcomes),
+        n_targets=len(trees),
         aggregate_function="SUM",
         post_transform="NONE",
         **attributes,
     )
-    sigmoid = helper.make_node("Sigmoid", ["logits"], [OUTPUT])
+    linked = helper.make_node(link, ["logits"], [OUTPUT])
     made = helper.make_graph(
-        [ensemble, sigmoid],
-        "ranker",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, COUNT])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, len(boosted.outcomes)])],
+        [ensemble, linked],
+        "trees",
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, columns])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, len(trees)])],
     )
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
     model = helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION)

@@ -131,12 +131,8 @@ class Hybrid:
         own = self._of_users.mean(taste.attributes)
         vector = np.zeros(self._likes.shape[1], np.float32)
         at, is_late = self._find(taste.items)
-        if len(at):
-            early = ~is_late
-            total = _add(vector, self._likes, taste.items[early], taste.weights[early])
-            total += _add(vector, self._late.likes, at.astype(np.int32), taste.weights[is_late])
-        else:
-            total = _add(vector, self._likes, taste.items, taste.weights)
+        total = _add(vector, self._likes, taste.items[~is_late], taste.weights[~is_late])
+        total += _add(vector, self._late.likes, at.astype(np.int32), taste.weights[is_late])
         if not total and own is None:
             return None
         if total:

@@ -84,7 +84,7 @@ class Index:
 
     def score(self, query: Floats, items: Items) -> Scores:
         """Inner products float32 [m] with items [m]; NaN for those not known."""
-        return self.rows.score(items, query)
+        return self.rows.dot(items, query)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What an artifact keeps: by item BY_ITEM, and what was learned of them all."""

@@ -15,8 +15,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from engine.candidates import HASH, Items, Mask, Scores, are_allowed
+from engine.candidates import Items, Mask, Scores, are_allowed
 from engine.compiled import compiled
+from engine.places import no_places, slot_of
 from engine.taste import Taste
 from models.artifact import Artifact, Meta
 
@@ -37,7 +38,7 @@ class Near:
 
     items: Items  # [m] in the order in which the touches lead to them
     scores: Scores  # [m]
-    places: NDArray[np.int32]  # [2^b] hash table: the item's place in `items`, −1 for none
+    places: NDArray[np.int32]  # of items; see engine.places
 
 
 class ItemItem:
@@ -127,12 +128,9 @@ def fit(interactions: sp.csr_matrix, settings: ItemItemSettings) -> ItemItem:
 def _gather(
     near: Items, weights: Scores, touched: Items, touches: Scores
 ) -> tuple[Items, Scores, NDArray[np.int32]]:
-    """The neighbours of what was touched, scores added up, and a hash table of their places."""
+    """The neighbours of what was touched, scores added up, and the table of their places."""
     most = len(touched) * near.shape[1]
-    slots = 16
-    while slots < 2 * most:
-        slots *= 2
-    places = np.full(slots, -1, np.int32)
+    places = no_places(most)
     items, scores = np.empty(most, np.int32), np.empty(most, np.float32)
     count = 0
     for t in range(len(touched)):
@@ -142,9 +140,7 @@ def _gather(
             item = near[touched[t], j]
             if item < 0:
                 continue
-            slot = (item * HASH) & (slots - 1)
-            while places[slot] >= 0 and items[places[slot]] != item:
-                slot = (slot + 1) & (slots - 1)
+            slot = slot_of(places, items, item)
             if places[slot] < 0:
                 places[slot] = count
                 items[count], scores[count] = item, 0
@@ -164,10 +160,8 @@ def _look_up(
         if item < 0 or item >= len(near) or near[item, 0] < 0:
             told[n] = np.nan
             continue
-        slot = (item * HASH) & (len(places) - 1)
-        while places[slot] >= 0 and found[places[slot]] != item:
-            slot = (slot + 1) & (len(places) - 1)
-        told[n] = scores[places[slot]] if places[slot] >= 0 else 0
+        place = places[slot_of(places, found, item)]
+        told[n] = scores[place] if place >= 0 else 0
     return told
 
 

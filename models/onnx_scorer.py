@@ -1,7 +1,7 @@
-"""The ranker as it serves: two ONNX graphs, one thread. The door of onnxruntime.
+"""Trees as they serve: ONNX graphs on one thread. The door of onnxruntime.
 
-Each graph takes `rows` float32 [n, engine.features.COUNT] and gives `chances` float32
-[n, outcomes]: one with every tree, one with the first few alone.
+A graph takes `rows` float32 [n, columns] and gives `chances` float32 [n, outputs]. The ranker has
+two: one with every tree, one with the first few alone.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ class OnnxRanker:
         self.outcomes: Sequence[str] = tuple(meta.outcomes)
         self.meta = meta
         self._blobs = {WHOLE: whole, FIRST: first}
-        self._whole = _open(WHOLE, whole, len(meta.outcomes))
-        self._first = _open(FIRST, first, len(meta.outcomes))
+        self._whole = Graph(WHOLE, whole, len(NAMES), len(meta.outcomes))
+        self._first = Graph(FIRST, first, len(NAMES), len(meta.outcomes))
 
     def chances(self, rows: Rows) -> Rows:
         """float32 [n, outcomes], each 0–1, by the whole model."""
-        return _run(self._whole, rows)
+        return self._whole.chances(rows)
 
     def first_chances(self, rows: Rows) -> Rows:
         """The same by the first trees alone."""
-        return _run(self._first, rows)
+        return self._first.chances(rows)
 
     def to_artifact(self) -> Artifact:
         """The ranker as files."""
@@ -72,21 +72,29 @@ def _check_features(names: Sequence[str]) -> None:
             raise BadArtifact(f"ranker: column {column} is {theirs}, the engine makes {ours}")
 
 
-def _open(name: str, graph: bytes, outcomes: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    # A second thread would spin between calls and take the core from the request loop:
-    # p99 5.6 ms instead of 1.2 at 200 rows × 200 trees.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    try:
-        session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own errors have no common public type
-        raise BadArtifact(f"{name}: {error}") from error
-    _check_shape(name, "input", session.get_inputs(), INPUT, len(NAMES))
-    _check_shape(name, "output", session.get_outputs(), OUTPUT, outcomes)
-    return session
+class Graph:
+    """One ONNX graph, opened; raises BadArtifact where its input and output are not as told."""
+
+    def __init__(self, name: str, graph: bytes, columns: int, outputs: int) -> None:
+        options = ort.SessionOptions()
+        # A second thread would spin between calls and take the core from the request loop:
+        # p99 5.6 ms instead of 1.2 at 200 rows × 200 trees.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own errors have no common public type
+            raise BadArtifact(f"{name}: {error}") from error
+        _check_shape(name, "input", self._session.get_inputs(), INPUT, columns)
+        _check_shape(name, "output", self._session.get_outputs(), OUTPUT, outputs)
+
+    def chances(self, rows: Rows) -> Rows:
+        """float32 [n, outputs], each 0–1."""
+        [chances] = self._session.run([OUTPUT], {INPUT: rows})
+        found: Rows = chances
+        return found
 
 
 def _check_shape(
@@ -95,9 +103,3 @@ def _check_shape(
     told = [(node.name, node.type, node.shape[-1]) for node in found]
     if told != [(expected, "tensor(float)", width)]:
         raise BadArtifact(f"{name}: expected {what} {expected} float32 [n, {width}], got {told}")
-
-
-def _run(session: ort.InferenceSession, rows: Rows) -> Rows:
-    [chances] = session.run([OUTPUT], {INPUT: rows})
-    found: Rows = chances
-    return found

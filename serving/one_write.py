@@ -1,7 +1,7 @@
 """HTTP answers in one write: head and body together, where uvicorn writes them one by one.
 
-A write is a system call that wakes the proxy. On two cores two of them were an eighth of what a
-recommendation costs the replica (docs/recommend.md, "Where the time goes").
+A write is a system call that wakes the proxy. Two of them were an eighth of the replica's
+samples under load (docs/recommend.md, "Where the time goes").
 """
 
 from __future__ import annotations

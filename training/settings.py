@@ -41,9 +41,7 @@ class EvaluationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     moments: Positive = 1_500  # at most, drawn by chance
     of_user: Positive = 10  # at most
-    horizon_hours: Annotated[float, msgspec.Meta(gt=0)] = (
-        24.0  # in which acts on an item add to its worth
-    )
+    horizon_hours: Annotated[float, msgspec.Meta(gt=0)] = 24.0  # what is done within adds worth
     resamples: Positive = 1_000  # of the bootstrap
 
     @property

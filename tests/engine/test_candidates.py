@@ -24,6 +24,7 @@ from engine.candidates import (
     Mask,
     Scores,
     Sources,
+    are_allowed,
     first_allowed,
     gather,
     given,
@@ -273,3 +274,10 @@ def test_any_sources_keep_the_promises(
         assert bits > 0
         for source in (FACTORS, SIMILAR, HYBRID):
             assert bool(bits >> source & 1) == (item in brings[source])
+
+
+def test_nothing_is_allowed_beyond_a_mask_or_before_it() -> None:
+    """Compiled loops check no index: −1 of an empty mask would be whatever lies there."""
+    items = np.array([-1, 0, 2, 7], np.int32)
+    assert are_allowed(np.zeros(0, np.bool_), items).tolist() == [False] * 4
+    assert are_allowed(np.ones(3, np.bool_), items).tolist() == [False, True, True, False]
