@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import typer
 
-from cli import benchmark_speed, benchmark_world
+from cli import benchmark_situations, benchmark_speed, benchmark_world
 from cli.asking import Service, answering, ask_all, item_ids
 from cli.benchmark import Figures, Json, Out, report
 from cli.homes import Home, home_at, kairos, release_of, served, temporary_home
@@ -54,6 +54,7 @@ def register(app: typer.Typer) -> None:
     app.command("movielens_small")(movielens_small)
     benchmark_speed.register(app)
     benchmark_world.register(app)
+    benchmark_situations.register(app)
 
 
 def gowalla(home: Home = None, as_json: Json = False, out: Out = None) -> None:

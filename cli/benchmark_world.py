@@ -225,7 +225,15 @@ def _learner(home: Path, objective: Any) -> Any:
 
     def learn(log: SimulatedLog) -> tuple[Models | None, str | None]:
         names = (*RETRIEVAL, "ranker")
-        job = Job(settings, training, load_actions(), objective, load_recommending(), names)
+        job = Job(
+            settings,
+            training,
+            load_actions(),
+            objective,
+            load_recommending(),
+            log.situations,
+            names,
+        )
         found = run(job, registry)
         console().print(f"  {found.reason}")
         release = registry.current()

@@ -15,7 +15,12 @@ from cli.terminal import print_json, say, settings_of
 from engine.settings import Settings
 
 # setting that names the file -> the shipped file
-SHIPPED = {"actions": "actions.yaml", "objective": "objective.yaml", "recommend": "recommend.yaml"}
+SHIPPED = {
+    "actions": "actions.yaml",
+    "objective": "objective.yaml",
+    "recommend": "recommend.yaml",
+    "situations": "situations.yaml",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -51,6 +56,7 @@ def check(
         "actions": f"ok, {len(actions.by_name)} declared",
         "objective": f"ok, {len(configuration.objective.outcomes)} outcomes",
         "recommend": "ok",
+        "situations": f"ok, {len(configuration.situations.situations)} named",
         "config_version": configuration.version,
     }
     if as_json:

@@ -10,6 +10,8 @@ from rich.console import Console
 
 from engine.settings import Settings, load_settings
 
+NOT_BETTER = 3  # exit code: nothing failed, and nothing was worth publishing
+
 _out = Console(highlight=False, markup=False, emoji=False)
 _err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.terminal import complain, console, print_json, say, settings_of
+from cli.situation_commands import train_situation
+from cli.terminal import NOT_BETTER, complain, console, print_json, say, settings_of
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from training.evaluate import Scored
     from training.findings import Report
     from training.material import Job
-
-NOT_BETTER = 3  # exit code: nothing failed, and nothing was worth publishing
 
 From = Annotated[str | None, typer.Option("--from", help="Acts from this time on (RFC 3339).")]
 To = Annotated[str | None, typer.Option("--to", help="Acts before this time.")]
@@ -50,10 +49,15 @@ def train(
 ) -> None:
     """Train on the log, evaluate on its latest part, publish what proved better.
 
+    `situation` is trained apart: on the moments that people labelled.
+
     Exit code 0: published; 3: not better than what serves; 1: failed.
     """
     from training.run import run
 
+    if names == ["situation"]:
+        train_situation(not no_publish, as_json)
+        return
     with _job(names or [], since, until, settings) as (job, registry):
         job = replace(job, publish=not no_publish, search=search)
         found = _with_progress(lambda hear: run(job, registry, hear))
@@ -84,6 +88,7 @@ def _job(
     """The job that the command line and the settings describe, its store running."""
     from engine.times import to_ms
     from models.registry import open_registry
+    from models.shipped import published_situations
     from serving.configuration import read_configuration
     from serving.up import opened_store
     from training.fitting import RETRIEVAL
@@ -96,6 +101,7 @@ def _job(
     told = settings_of()
     actions, configuration = read_configuration(told)
     training = load_training(file)
+    registry = open_registry(told)
     with opened_store(told, complain) as (opened, _):
         yield (
             Job(
@@ -104,11 +110,12 @@ def _job(
                 actions=actions,
                 objective=configuration.objective,
                 recommending=configuration.recommending,
+                situations=published_situations(registry, configuration.situations),
                 names=tuple(names) or every,
                 since_ms=None if since is None else to_ms(since, "--from"),
                 until_ms=None if until is None else to_ms(until, "--to"),
             ),
-            open_registry(told),
+            registry,
         )
 
 

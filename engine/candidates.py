@@ -47,8 +47,11 @@ class Retriever(Protocol):
 class SituatedRetriever(Retriever, Protocol):
     """One that is asked for a situation instead of a taste alone."""
 
-    def here(self, taste: Taste, situation: int) -> Any:
-        """What stands for the user's vector in this situation."""
+    def here(self, moment: Moment) -> Any:
+        """What stands for the user's vector in this moment's situation, as far as it is known."""
+
+    def lift(self, here: Any, items: Items) -> Scores:
+        """float32 [n]: log of how much more an item is wanted here than at large; NaN: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Candidates:
     items: Items  # [n]
     scores: Scores  # [n, len(SOURCES)]; NaN: the source knows nothing of the item
     brought: NDArray[np.uint8]  # [n] bit s: source s brought it
+    here: Scores  # [n] log of how much more it is wanted in this situation; NaN: not known
 
     def source(self, row: int) -> str:
         """The name of the first source that brought the item."""
@@ -100,7 +104,8 @@ def gather(
     if sum(len(items) for _, items in found) < most:  # few sources, or a filter
         found.append((POPULAR, most_popular(columns, allowed, most)))
     items, brought = _merge(found, most)
-    return Candidates(items, _score(sources, users, columns, items, moment, near), brought)
+    scores = _score(sources, users, columns, items, moment, near)
+    return Candidates(items, scores, brought, _lift(sources, users, items))
 
 
 def given(
@@ -110,7 +115,8 @@ def given(
     users = read_users(sources, taste, moment)
     brought = np.zeros(len(items), np.uint8)
     none = np.zeros(0, np.float32)
-    return Candidates(items, _score(sources, users, columns, items, moment, none), brought)
+    scores = _score(sources, users, columns, items, moment, none)
+    return Candidates(items, scores, brought, _lift(sources, users, items))
 
 
 def read_users(sources: Sources, taste: Taste, moment: Moment) -> list[Any | None]:
@@ -120,7 +126,7 @@ def read_users(sources: Sources, taste: Taste, moment: Moment) -> list[Any | Non
         sources.factors.user(taste) if sources.factors else None,
         sources.similar.user(session) if sources.similar else None,
         sources.hybrid.user(taste) if sources.hybrid else None,
-        sources.popular.here(taste, moment.situation) if sources.popular else None,
+        sources.popular.here(moment) if sources.popular else None,
     ]
 
 
@@ -217,6 +223,12 @@ def _score(
         scores[:, POPULAR] = np.log1p(columns.popularity(items))
     _freshness(scores, items, columns.born_ms, moment.at_ms)
     return scores
+
+
+def _lift(sources: Sources, users: Sequence[Any | None], items: Items) -> Scores:
+    if sources.popular is None:
+        return np.full(len(items), np.nan, np.float32)
+    return sources.popular.lift(users[POPULAR], items)
 
 
 @compiled("void(f4[:,::1], i4[::1], i8[::1], i8)")

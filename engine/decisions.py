@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from engine.candidates import SOURCES, Items
 from engine.ids import event_hash
 from engine.pipeline import Request, Slate
-from engine.records import Considered, DecidedFor, DecidedMoment, DecidedSlot, DecisionRecord
-from engine.situation import Moment
+from engine.records import Considered, DecidedFor, DecidedSlot, DecisionRecord
+from engine.situation import told_of
 from engine.times import LATEST_MS
 
 CONSIDERED = 10
@@ -68,7 +68,7 @@ def record_of(slate: Slate, decision_id: str, arrived_ms: int) -> DecisionRecord
         surface=request.surface,
         module_id=request.module_id,
         asked=_asked(request),
-        moment=_moment(slate.moment),
+        moment=told_of(slate.moment),
         candidates=len(slate.candidates.items),
         considered=_considered(slate),
         release=slate.release,
@@ -128,15 +128,4 @@ def _asked(request: Request) -> DecidedFor:
         filter_bytes=length,
         include_seen=request.include_seen,
         explore=request.explore,
-    )
-
-
-def _moment(moment: Moment) -> DecidedMoment:
-    return DecidedMoment(
-        moment.name,
-        moment.confidence,
-        moment.hour,
-        moment.weekday,
-        moment.age_s,
-        moment.device_type,
     )

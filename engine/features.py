@@ -34,8 +34,8 @@ TABLE: Mapping[str, str] = {
     "hour_sin": "local hour as an angle",
     "hour_cos": "",
     "weekend": "1 on Saturday and Sunday, local",
-    "situation": "index into engine.situation.SITUATIONS",
-    "situation_confidence": "0–1",
+    "situation": "number in situations.yaml",
+    "situation_confidence": "its probability, 0–1",
     # the user
     "acts": "log1p of all acts",
     "acts_day": "log1p of acts, halved every day",
@@ -61,6 +61,8 @@ TABLE: Mapping[str, str] = {
     "shown": "how often it was shown to the user lately",
     "hours_since_shown": "log1p; NaN: not lately",
     "touched": "the user's acts on it among the last 50",
+    "affinity_here": "its best category's share of the last 50 acts in situations like this one",
+    "here": "log of how much more it is wanted in this situation; NaN: not known",
     # what the sources say
     **{
         f"score_{source}": "the source's score; NaN: it does not know the item"
@@ -109,6 +111,8 @@ def matrix(
     _category_features(rows, candidates.items, columns.categories, _shares(state), session)
     recent = np.frombuffer(state.recent, TOUCHES)["item"].astype(np.int32)
     _history_features(rows, candidates.items, *_shown(state), recent, at_s)
+    _here_features(rows, candidates.items, columns.categories, *_done_here(state, moment))
+    rows[:, _CROSS + 8] = candidates.here
     _source_features(rows, candidates.scores, candidates.brought)
     return rows
 
@@ -247,7 +251,7 @@ def _history_features(
     recent: Items,
     at_s: int,
 ) -> None:
-    """How often each item was shown and touched, and when: the last three columns of CROSS."""
+    """How often each item was shown and touched, and when: the next three columns of CROSS."""
     places = no_places(len(items))
     for n in range(len(items)):
         rows[n, _CROSS + 4 : _CROSS + 7] = 0
@@ -264,6 +268,43 @@ def _history_features(
             rows[n, _CROSS + 5] = math.log1p(max(at_s - shown_at_s[place], 0) / 3600)
         else:
             rows[n, _CROSS + 6] += 1
+
+
+def _done_here(state: UserState, moment: Moment) -> tuple[Items, NDArray[np.float32]]:
+    """Dense ids of recent acts, and how likely each was done in the situation of now."""
+    recent = np.frombuffer(state.recent, TOUCHES)
+    chances = np.zeros(256, np.float32)
+    chances[1 : len(moment.probabilities)] = moment.probabilities[1:]
+    return recent["item"].astype(np.int32), chances[recent["situation"]]
+
+
+@compiled("void(f4[:,::1], i4[::1], i4[:,::1], i4[::1], f4[::1])")
+def _here_features(
+    rows: NDArray[np.float32],
+    items: Items,
+    categories: NDArray[np.int32],
+    recent: Items,
+    alike: NDArray[np.float32],
+) -> None:
+    """How much of what was done in situations like this one shares a category with each item."""
+    most, total = np.int32(0), np.float32(2)  # two acts' worth of not knowing
+    for item in recent:
+        if item < len(categories):
+            for category in categories[item]:
+                most = max(most, category)
+    done = np.zeros(most + 1, np.float32)
+    for place in range(len(recent)):
+        total += alike[place]
+        if recent[place] < len(categories):
+            for category in categories[recent[place]]:
+                if category >= 0:
+                    done[category] += alike[place]
+    for n in range(len(items)):
+        best = np.float32(0)
+        for category in categories[items[n]]:
+            if 0 <= category < len(done):
+                best = max(best, done[category])
+        rows[n, _CROSS + 7] = best / total
 
 
 @compiled("void(f4[:,::1], f4[:,::1], u1[::1])")

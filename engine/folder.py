@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from engine.fold import (
@@ -14,7 +14,9 @@ from engine.fold import (
     fold_records,
 )
 from engine.ids import partition_of
+from engine.observer import Observer
 from engine.records import Entry, decode_user_record
+from engine.situation import Situations
 from engine.store import Claim, FeatureStore
 
 TRIES = 5  # of a record that the fold cannot take, before it is set aside
@@ -28,6 +30,7 @@ class Folder:
     partitions: int
     rules: FoldRules
     deliver: bool = True
+    situations: Callable[[], Situations] | None = None  # those that serve now; None: infer nothing
     _tries: dict[tuple[int, int], int] = field(default_factory=dict)
     _skip: dict[tuple[int, int], DeadLetter] = field(default_factory=dict)
     _careful: dict[int, int] = field(default_factory=dict)  # partition -> up to which position
@@ -71,9 +74,13 @@ class Folder:
         hashes = [at.record.hash for at in located if at.record.hash is not None]
         loaded = self.store.load(claim, users, hashes)
         offset = entries[-1].position
-        changes = fold_records(claim.partition, offset, located, loaded, self.rules)
+        observer = None if self.situations is None else Observer(self.situations())
+        watch = None if observer is None else observer.watch
+        changes = fold_records(claim.partition, offset, located, loaded, self.rules, watch)
         if not self.deliver:
             changes.outbox = []
+        elif observer is not None:
+            changes.outbox += observer.records(loaded.states)
         changes.dead = list(self._skip.values())
         self.store.commit(claim, changes)
         if changes.outbox:

@@ -36,9 +36,9 @@ from engine.ranking import (
     rank_plainly,
 )
 from engine.recommending import Recommending
-from engine.situation import Moment, read_moment
+from engine.situation import Moment, Situations
 from engine.slate import Choice, fill
-from engine.state import UserState, time_zone
+from engine.state import UserState
 from engine.taste import Taste, read_taste
 
 NOBODY = UserState()
@@ -87,6 +87,7 @@ class Parts:
     catalog: Catalog
     settings: Recommending
     action_weights: NDArray[np.float32]  # [256] by action term
+    situations: Situations
     sources: Sources = field(default_factory=Sources)
     ranker: Ranker | None = None
     outcome_weights: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
@@ -126,7 +127,7 @@ async def recommend(request: Request, parts: Parts) -> Slate:
     """Decide what to show. Raises nothing that a caller has to handle."""
     deadline = parts.clock() + parts.settings.deadline_ms / 1000
     user_id, state, degraded = await _read_user(request, parts)
-    moment = read_moment(state.devices, time_zone(state), request.device, request.at_ms)
+    moment = parts.situations.read(state, request.device, request.at_ms)
     eligible = _eligible(request, state, parts.catalog)
     taste = _taste(request, state, moment, parts)
     candidates = _gather(request, parts, taste, moment, eligible)

@@ -134,7 +134,7 @@ class Considered(msgspec.Struct, frozen=True, array_like=True):
 
 
 class DecidedMoment(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The moment as the decision saw it (engine.situation.Moment); its time is the record's."""
+    """A moment as it was read (engine.situation.Moment); its time is the record's."""
 
     situation: str
     confidence: float
@@ -142,6 +142,21 @@ class DecidedMoment(msgspec.Struct, frozen=True, omit_defaults=True):
     weekday: int
     age_s: float | None = None
     device_type: str | None = None
+    number: int = 0  # of the situation
+    probabilities: list[float] = []  # by number
+    activity: dict[str, float] = {}
+    models: str = ""  # version of those that read the signals
+
+
+class MomentRecord(_Owned, frozen=True, kw_only=True, tag="moment"):
+    """What was inferred from a device's signals when they were folded; replay reads it back.
+
+    It has no hash: taken in twice it counts once, because only a newer one changes the state.
+    """
+
+    moment: DecidedMoment
+    device_id: str = ""
+    changed: bool = False  # whether the situation is another than before
 
 
 class DecidedFor(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -194,6 +209,7 @@ UserLogRecord = (
     | InteractionRecord
     | ImpressionRecord
     | DeviceRecord
+    | MomentRecord
     | PushRecord
     | DecisionRecord
     | CarryRecord

@@ -53,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     actions: str = ""  # a file of your own in place of the shipped actions.yaml
     objective: str = ""  # … of objective.yaml
     recommend: str = ""  # … of recommend.yaml
+    situations: str = ""  # … of situations.yaml
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

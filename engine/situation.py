@@ -1,48 +1,50 @@
-"""The moment: what the device says about the situation its person is in.
+"""The moment: what a person is in the middle of, as a distribution that fades with age.
 
-Rules over activity, place, speed and hour, until fitted models take their place behind the same
-two calls. What a rule cannot tell is `unknown`; a missing signal is never read as a zero.
+    device ─► senses ─► how well each situation fits ─┐
+    what was believed before, faded ──────────────────┴─► the distribution now
+
+A forward filter over situations (engine.forward_filter): between signals a belief relaxes towards
+what is usual for the person at that hour, a signal multiplies it by how likely each situation
+makes it. What is asked about long after the last signal fades on, from the usual of somebody whose
+routine is known, to `unknown` for somebody hardly known: never to a false certainty.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import routine, senses, signals
 from engine.device import Device
+from engine.forward_filter import Beliefs, relax, weigh
+from engine.records import DecidedMoment
+from engine.situation_rules import UNKNOWN, Looks, SituationFile, make_looks
+from engine.state import UserState, time_zone
 from engine.times import zone
 
-Devices = Mapping[str, tuple[int, Device]]  # device id -> (unix ms, its state then)
-
-# By index, as touches store them: append only, and raise the fold version.
-SITUATIONS = (
-    "unknown",
-    "walking",
-    "commuting",
-    "shopping",
-    "cooking",
-    "in_bed",
-    "working",
-    "at_home",
-    "out",
+Floats = NDArray[np.floating]
+NAMED = 0.4  # a situation less likely than this is not named
+# Fields that say who and when, not what is going on.
+NOT_SIGNALS = frozenset(
+    {
+        "device_id",
+        "captured_at",
+        "platform",
+        "device_type",
+        "app_version",
+        "label",
+        "local_time",
+        "time_zone",
+    }
 )
-INDEX = {name: number for number, name in enumerate(SITUATIONS)}
-FRESH_S = 15 * 60  # an older device state says nothing about now
-NIGHT = (22.0, 6.5)
-MEALS = ((11.0, 13.5), (17.0, 20.5))
-WALKING = frozenset({"walking", "on_foot", "running"})
-RIDING = frozenset({"in_vehicle", "automotive", "on_bicycle", "cycling"})
-RESTING = frozenset({"still", "stationary", "lying"})
-PLACES = {
-    "supermarket": ("shopping", 0.9),
-    "transit": ("commuting", 0.8),
-    "work": ("working", 0.7),
-    "school": ("working", 0.7),
-    "restaurant": ("out", 0.7),
-    "gym": ("out", 0.7),
-}
+SIGNALS = tuple(name for name in Device.__struct_fields__ if name not in NOT_SIGNALS)
+IN_USE_S = 15 * 60  # so long a phone heard of speaks louder than a tablet that lies somewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,92 +52,262 @@ class Moment:
     """Now, as a request sees it."""
 
     at_ms: int
-    situation: int  # index into SITUATIONS
-    confidence: float  # 0–1
-    age_s: float | None  # of the device state it was read from; None: there was none
+    situation: int  # number in situations.yaml; 0 is unknown
+    confidence: float  # its probability; 0 for unknown
+    age_s: float | None  # of the signals it was read from; None: there were none
     hour: float  # local, 0–24
     weekday: int  # local, 0 is Monday
     device_type: str | None = None
+    name: str = UNKNOWN
+    probabilities: tuple[float, ...] = ()  # by number; empty: nothing is known
+    activity: Mapping[str, float] = field(default_factory=dict)
+    models: str = ""  # version of the models that read the signals
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """One device state, with what was known just before it."""
+
+    at_ms: int
+    device: Device
+    row: Floats  # [signals.COUNT]
+    hour: float
+    weekday: int
+    before: Beliefs  # [situations] what was to be expected
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a glance tells."""
+
+    belief: Beliefs  # [situations]
+    activity: Mapping[str, float]
+    answers: Mapping[str, Floats]  # sense -> how well each of its answers fits
+
+
+class Situations:
+    """Reads moments by the operator's file and the models that are published."""
+
+    def __init__(
+        self,
+        file: SituationFile,
+        models: senses.SituationModels | None = None,
+        looks: Looks | None = None,
+    ) -> None:
+        self.names = file.names
+        self.file = file
+        self.models = models
+        self.looks = looks or make_looks(file)
+        self._tau_s = file.half_life_min * 60 / math.log(2)
+        self._none = tuple([1.0] + [0.0] * (len(self.names) - 1))
 
     @property
-    def name(self) -> str:
-        return SITUATIONS[self.situation]
+    def version(self) -> str:
+        """Of the models."""
+        return self.models.version if self.models else ""
+
+    def read(self, state: UserState, told: Device | None, at_ms: int) -> Moment:
+        """The moment by what the request tells, else by what the state keeps."""
+        device, seen_ms = told, at_ms
+        if told is None or not tells(told):
+            told = None
+            found = newest_device(state, at_ms)
+            if found is not None:
+                seen_ms, device = found
+        elif told.captured_at is not None:
+            seen_ms = min(told.captured_at, at_ms)
+        hour, weekday = local_clock(device, time_zone(state), at_ms)
+        kind = device.device_type if device is not None else None
+        belief, believed_ms = self.believed(state, at_ms)
+        activity: Mapping[str, float] = {}
+        if belief is not None and state.situated is not None:
+            activity = state.situated.activity
+        if device is not None and (told is not None or belief is None or seen_ms > believed_ms):
+            [seen] = self.see([self.glance(state, device, seen_ms, belief, believed_ms)])
+            belief, believed_ms, activity = seen.belief, seen_ms, seen.activity
+        if belief is None and (state.situated is None or not state.situated.routine):
+            return self._moment(at_ms, None, None, hour, weekday, kind, {})
+        usual, trust = self.usual(state, hour, weekday)
+        age_s = None if belief is None else (at_ms - believed_ms) / 1000
+        now = self._faded(belief, age_s, usual, trust)
+        return self._moment(at_ms, now, age_s, hour, weekday, kind, activity)
+
+    def believed(self, state: UserState, upto_ms: int | None = None) -> tuple[Beliefs | None, int]:
+        """float [situations] that the state believes, and since when (unix ms).
+
+        None where there is no belief, or only one from later than `upto_ms`.
+        """
+        kept = state.situated
+        if kept is None or not kept.belief or (upto_ms is not None and kept.at_ms > upto_ms):
+            return None, 0
+        found = np.zeros(len(self.names))  # there may be more situations by now
+        before = np.frombuffer(kept.belief, np.float16)[: len(found)]
+        found[: len(before)] = before
+        total = float(found.sum())
+        return (found / total if total > 0 else None), kept.at_ms
+
+    def last_name(self, state: UserState | None) -> str:
+        """The situation that the state believed last."""
+        if state is None or state.situated is None or not state.situated.timeline:
+            return UNKNOWN
+        return self.name(state.situated.timeline[-1][1])
+
+    def moment_of(self, glance: Glance, seen: Seen) -> Moment:
+        """The moment of a glance, as of its own time."""
+        kind = glance.device.device_type
+        return self._moment(
+            glance.at_ms, seen.belief, 0.0, glance.hour, glance.weekday, kind, seen.activity
+        )
+
+    def glance(
+        self,
+        state: UserState,
+        device: Device,
+        at_ms: int,
+        belief: Beliefs | None,
+        believed_ms: int,
+    ) -> Glance:
+        """A device state beside what was remembered and believed just before it."""
+        hour, weekday = local_clock(device, time_zone(state), at_ms)
+        numbers = signals.quantities(device)
+        memory = state.signals.get(device.device_id or "", b"")
+        row = signals.row(numbers, memory, at_ms / 1000, hour)
+        before, _ = self.usual(state, hour, weekday)
+        if belief is not None:
+            before = relax(belief, before, (at_ms - believed_ms) / 1000, self._tau_s)
+        return Glance(at_ms, device, row, hour, weekday, before)
+
+    def see(self, glances: Sequence[Glance]) -> list[Seen]:
+        """What each glance tells; the models are asked once for all of them."""
+        labels = None
+        if self.models is not None and glances:
+            labels = self.models.labels(np.stack([glance.row for glance in glances]))
+        found = []
+        for number, glance in enumerate(glances):
+            told = None if labels is None else labels[number]
+            answers = senses.read(glance.device, glance.hour, self.models, told)
+            fits = [self.looks.fits(sense, fit) for sense, fit in answers.items()]
+            logs = sum(fits, np.zeros(len(self.names)))
+            belief = weigh(glance.before, np.exp(logs - logs.max()))
+            activity = answers.get("activity")
+            shares = {} if activity is None else senses.shares("activity", activity)
+            found.append(Seen(belief, shares, answers))
+        return found
+
+    def usual(self, state: UserState, hour: float, weekday: int) -> tuple[Beliefs, float]:
+        """float [situations] for this person at this hour, and how far it is theirs, 0–1."""
+        everyone = self.looks.usual[int(weekday >= 5), int(hour) % 24].astype(np.float64)
+        if state.situated is None or not state.situated.routine:
+            return everyone, 0.0
+        own = routine.usual(state.situated.routine, hour, weekday, len(everyone))
+        total, prior = float(own.sum()), self.file.habit_h
+        return (prior * everyone + own) / (prior + total), total / (prior + total)
+
+    def name(self, situation: int) -> str:
+        """The name of a number; unknown for one that the file no longer has."""
+        return self.names[situation] if 0 <= situation < len(self.names) else UNKNOWN
+
+    def _faded(
+        self, belief: Beliefs | None, age_s: float | None, usual: Beliefs, trust: float
+    ) -> Beliefs:
+        """A belief so long after its signals."""
+        age_s = math.inf if age_s is None else max(age_s, 0)
+        now = usual if belief is None else relax(belief, usual, age_s, self._tau_s)
+        unsure = (1 - math.exp2(-age_s / 60 / self.file.fades_min)) * (1 - trust)
+        now = (1 - unsure) * now
+        now[0] += unsure
+        return now
+
+    def _moment(
+        self,
+        at_ms: int,
+        now: Beliefs | None,
+        age_s: float | None,
+        hour: float,
+        weekday: int,
+        kind: str | None,
+        activity: Mapping[str, float],
+    ) -> Moment:
+        if now is None:
+            return Moment(at_ms, 0, 0.0, age_s, hour, weekday, kind, UNKNOWN, self._none)
+        chances = [round(chance, 4) for chance in now.tolist()]
+        top = int(now.argmax())
+        top = top if chances[top] >= NAMED else 0
+        return Moment(
+            at_ms,
+            top,
+            chances[top] if top else 0.0,
+            age_s,
+            hour,
+            weekday,
+            kind,
+            self.names[top],
+            tuple(chances),
+            activity,
+            self.version,
+        )
 
 
-def read_moment(devices: Devices, home_zone: str | None, told: Device | None, at_ms: int) -> Moment:
-    """The moment from the request's device state, or the newest that the user's state keeps."""
-    seen_ms, device = at_ms, told
-    if device is None:
-        found = newest_device(devices)
-        if found is not None:
-            seen_ms, device = found
-    elif device.captured_at is not None:
-        seen_ms = min(device.captured_at, at_ms)
-    hour, weekday = local_clock(device, home_zone, at_ms)
-    if device is None:
-        return Moment(at_ms, 0, 0.0, None, hour, weekday)
-    age_s = (at_ms - seen_ms) / 1000
-    # A state from later than `at_ms` (a decision asked for as of then) says nothing either.
-    situation, confidence = (0, 0.0) if abs(age_s) > FRESH_S else infer(device, hour)
-    return Moment(at_ms, situation, confidence, age_s, hour, weekday, device.device_type)
+def told_of(moment: Moment) -> DecidedMoment:
+    """The moment as the log keeps it."""
+    return DecidedMoment(
+        moment.name,
+        moment.confidence,
+        moment.hour,
+        moment.weekday,
+        moment.age_s,
+        moment.device_type,
+        moment.situation,
+        list(moment.probabilities),
+        {name: round(share, 3) for name, share in moment.activity.items()},
+        moment.models,
+    )
 
 
-def situation_of_act(devices: Devices, home_zone: str | None, told: Device | None, ts: int) -> int:
-    """The situation in which an act happened, for the fold."""
-    device = told
-    if device is None:
-        found = newest_device(devices)
-        if found is None or not 0 <= ts - found[0] <= FRESH_S * 1000:
-            return 0
-        device = found[1]
-    return infer(device, local_clock(device, home_zone, ts)[0])[0]
+def read_back(told: DecidedMoment, at_ms: int) -> Moment:
+    """The moment that the log kept."""
+    return Moment(
+        at_ms,
+        told.number,
+        told.confidence,
+        told.age_s,
+        told.hour,
+        told.weekday,
+        told.device_type,
+        told.situation,
+        tuple(told.probabilities),
+        told.activity,
+        told.models,
+    )
 
 
-def infer(device: Device, hour: float) -> tuple[int, float]:
-    """(situation, confidence 0–1) by rules, first match wins; `hour` is local."""
-    name, confidence = _infer(device, hour)
-    return INDEX[name], confidence
+def newest_device(state: UserState, at_ms: int) -> tuple[int, Device] | None:
+    """(unix ms, state) of the device that speaks for its person: the newest until then.
+
+    A tablet or browser in the background says where it lies, not where its owner is: it is asked
+    only where nothing that is carried was heard of for a while.
+    """
+    known = [kept for kept in state.devices.values() if kept[0] <= at_ms]
+    latest = max(known, key=lambda kept: kept[0], default=None)
+    if latest is None or speaks(latest[1]):
+        return latest
+    carried = [kept for kept in known if speaks(kept[1])]
+    nearest = max(carried, key=lambda kept: kept[0], default=None)
+    if nearest is not None and latest[0] - nearest[0] <= IN_USE_S * 1000:
+        return nearest
+    return latest
 
 
-def _infer(device: Device, hour: float) -> tuple[str, float]:
-    activity = _activity(device)
-    if device.place in PLACES:
-        return PLACES[device.place]
-    if activity in RIDING or (device.speed_mps or 0.0) > 6.0:
-        return "commuting", 0.7
-    if activity in WALKING and device.place != "home":
-        return "walking", 0.8
-    if device.place == "home":
-        return _at_home(device, activity, hour)
-    if activity == "lying" and _between(hour, *NIGHT):
-        return "in_bed", 0.6
-    return "unknown", 0.0
+def tells(device: Device) -> bool:
+    """Whether there is a single signal in it."""
+    return any(getattr(device, name) is not None for name in SIGNALS)
 
 
-def _at_home(device: Device, activity: str | None, hour: float) -> tuple[str, float]:
-    resting = activity is None or activity in RESTING
-    if activity == "lying" or (resting and _between(hour, *NIGHT)):
-        return "in_bed", 0.7 if activity == "lying" else 0.5
-    on_table = device.orientation in ("face_up", "face_down")
-    if on_table and any(_between(hour, *meal) for meal in MEALS):
-        return "cooking", 0.6
-    return "at_home", 0.6
-
-
-def _activity(device: Device) -> str | None:
-    if not device.activity:
-        return None
-    name, confidence = max(device.activity.items(), key=lambda entry: entry[1])
-    return name if confidence >= 0.3 else None
-
-
-def _between(hour: float, start: float, end: float) -> bool:
-    return start <= hour < end if start < end else hour >= start or hour < end
-
-
-def newest_device(devices: Devices) -> tuple[int, Device] | None:
-    """(unix ms, device state) of the device heard of last."""
-    return max(devices.values(), key=lambda kept: kept[0], default=None)
+def speaks(device: Device) -> bool:
+    """Whether the device is where its person is: carried, or in use."""
+    if device.device_type not in ("tablet", "web"):
+        return True
+    return device.screen == "on" or device.app_state == "foreground"
 
 
 def local_clock(device: Device | None, home_zone: str | None, at_ms: int) -> tuple[float, int]:

@@ -18,21 +18,23 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import routine, signals
 from engine.device import Device
 from engine.records import (
     CarryRecord,
+    DecidedMoment,
     DecisionRecord,
     DeviceRecord,
     ImpressionRecord,
     InteractionRecord,
+    MomentRecord,
     PushRecord,
     UserLogRecord,
     UserRecord,
 )
-from engine.situation import situation_of_act
-from engine.times import DAY_MS, hour_of_week
+from engine.times import DAY_MS, HOUR_MS, hour_of_week
 
-FOLD_VERSION = 2
+FOLD_VERSION = 3
 DAY_HALF_LIFE_MS = DAY_MS
 MONTH_HALF_LIFE_MS = 30 * DAY_MS
 LANDMARK_STEP_MS = 30 * DAY_MS
@@ -45,6 +47,9 @@ SHOWN_ITEMS = 400  # … and items in them all
 SLATES = 3
 PUSHES = 20
 DEVICES = 8
+TIMELINE = 32  # changes of situation
+SITUATED_S = 15 * 60  # so long after its signals a moment is that of an act
+SURE = 0.5  # probability from which an act counts as done in a situation
 
 TOUCH = struct.Struct("<IBIB")  # a Touch; TOUCHES reads the same bytes as an array
 TOUCHES = np.dtype([("item", "<u4"), ("term", "u1"), ("at_s", "<u4"), ("situation", "u1")])
@@ -57,7 +62,7 @@ class Touch(NamedTuple):
     item: int  # dense id
     term: int  # of the action
     at_s: int
-    situation: int  # index into engine.situation.SITUATIONS, as read when it happened
+    situation: int  # number in situations.yaml, as believed when it happened; 0 is unknown
 
 
 class Counter(msgspec.Struct, array_like=True, gc=False):
@@ -86,6 +91,18 @@ class PushHistory(msgspec.Struct, array_like=True):
     switched: dict[str, tuple[int, bool]] = {}  # category ("" is all) -> since, enabled
 
 
+class Situated(msgspec.Struct, array_like=True):
+    """What is believed of a person's situation, and what it usually is."""
+
+    at_ms: int = 0  # of the signals
+    belief: bytes = b""  # float16 [situations], by number
+    activity: dict[str, float] = {}
+    timeline: list[tuple[int, int, float]] = []  # (unix s, number, confidence) at each change
+    routine: dict[int, bytes] = {}  # see engine.routine
+    counted_h: int = 0  # the last hour (since 1970) that went into it
+    models: str = ""  # version of those that read the signals
+
+
 class UserState(msgspec.Struct, array_like=True):
     """All that is known of a user. Encoded as it stands (MessagePack arrays)."""
 
@@ -100,6 +117,8 @@ class UserState(msgspec.Struct, array_like=True):
     slates: list[Slate] = []
     push: PushHistory | None = None
     devices: dict[str, tuple[int, Device]] = {}
+    signals: dict[str, bytes] = {}  # device id -> what is remembered of it, see engine.signals
+    situated: Situated | None = None
     attributes: dict[str, tuple[int, Any]] = {}  # value None: removed at that time
     first_s: int = 0  # of the earliest interaction, unix s
     last_s: int = 0  # of the latest interaction
@@ -182,8 +201,7 @@ def _interaction(state: UserState, r: InteractionRecord) -> None:
         counter.day += r.weight * day
         counter.month += r.weight * month
     if r.item is not None:
-        situation = situation_of_act(state.devices, time_zone(state), r.device, r.ts)
-        _touch(state, Touch(r.item, r.term, at_s, situation))
+        _touch(state, Touch(r.item, r.term, at_s, _situation_at(state, r.ts)))
         if r.decision_id is not None:
             _imply_seen(state, r.decision_id, r.item, at_s)
     if r.device is not None:
@@ -205,6 +223,8 @@ def _decision(state: UserState, r: DecisionRecord) -> None:
     state.slates = [*state.slates, Slate(r.decision_id, items)][-SLATES:]
     if r.device is not None:
         _keep_device(state, min(r.ts, r.known_ms), r.device)  # decided "as if" has no later device
+        if r.moment is not None and r.moment.probabilities and r.ts <= r.known_ms:
+            _believe(state, r.ts, r.moment)
 
 
 def _imply_seen(state: UserState, decision_id: str, item: int, at_s: int) -> None:
@@ -220,6 +240,50 @@ def _imply_seen(state: UserState, decision_id: str, item: int, at_s: int) -> Non
 
 def _device(state: UserState, r: DeviceRecord) -> None:
     _keep_device(state, r.ts, r.device)
+
+
+def _moment(state: UserState, r: MomentRecord) -> None:
+    _believe(state, r.ts, r.moment)
+
+
+def _believe(state: UserState, ts: int, told: DecidedMoment) -> None:
+    """Take a moment in; one that is not newer than the last changes nothing, so twice is once."""
+    kept = state.situated = state.situated or Situated()
+    if ts <= kept.at_ms:
+        return
+    kept.at_ms, kept.models = ts, told.models
+    kept.activity = told.activity
+    probabilities = np.array(told.probabilities, np.float32)
+    kept.belief = probabilities.astype(np.float16).tobytes()
+    last = kept.timeline[-1][1] if kept.timeline else 0
+    if told.number != last:
+        kept.timeline = [*kept.timeline, (ts // 1000, told.number, told.confidence)][-TIMELINE:]
+    if ts // HOUR_MS != kept.counted_h:
+        kept.counted_h = ts // HOUR_MS
+        routine.add(kept.routine, told.weekday % 7 * 24 + int(told.hour) % 24, probabilities)
+    _situate(state, ts // 1000, told)
+
+
+def _situate(state: UserState, at_s: int, told: DecidedMoment) -> None:
+    """Acts that were folded before the moment they belong to: its record comes just after."""
+    if told.confidence < SURE or not state.recent:
+        return
+    recent = np.frombuffer(state.recent, TOUCHES).copy()
+    after = recent["at_s"].astype(np.int64) - at_s
+    belongs = (recent["situation"] == 0) & (after >= 0) & (after <= SITUATED_S)
+    if belongs.any():
+        recent["situation"][belongs] = told.number
+        state.recent = recent.tobytes()
+
+
+def _situation_at(state: UserState, ts: int) -> int:
+    """The situation in which an act happened; 0 where nothing is known of it."""
+    kept = state.situated
+    if kept is None or not 0 <= ts - kept.at_ms <= SITUATED_S * 1000:
+        return 0
+    belief = np.frombuffer(kept.belief, np.float16)
+    top = int(belief.argmax())
+    return top if belief[top] >= SURE else 0
 
 
 def _user(state: UserState, r: UserRecord) -> None:
@@ -254,6 +318,7 @@ _STEPS: dict[type, Any] = {
     ImpressionRecord: _impression,
     DecisionRecord: _decision,
     DeviceRecord: _device,
+    MomentRecord: _moment,
     UserRecord: _user,
     PushRecord: _push,
     CarryRecord: _carry,
@@ -279,7 +344,9 @@ def join(state: UserState, other: UserState) -> None:
     state.slates = [*other.slates, *state.slates][-SLATES:]
     _join_push(state, other)
     for device_id, (ts, device) in other.devices.items():
-        _keep_device(state, ts, device, device_id)
+        if device_id not in state.devices or ts > state.devices[device_id][0]:
+            _put_device(state, ts, device, device_id, other.signals.get(device_id, b""))
+    _join_situated(state, other)
     for name, (ts, value) in other.attributes.items():
         if name not in state.attributes or ts > state.attributes[name][0]:
             state.attributes[name] = (ts, value)
@@ -312,6 +379,21 @@ def _join_push(state: UserState, other: UserState) -> None:
     for category, (since, enabled) in other.push.switched.items():
         if since > push.switched.get(category, (0, True))[0]:
             push.switched[category] = (since, enabled)
+
+
+def _join_situated(state: UserState, other: UserState) -> None:
+    """The newer belief stands; hours of either are habits of the one person."""
+    mine, theirs = state.situated, other.situated
+    if theirs is None:
+        return
+    if mine is None:
+        state.situated = theirs
+        return
+    newer, older = (mine, theirs) if mine.at_ms >= theirs.at_ms else (theirs, mine)
+    newer.timeline = sorted([*newer.timeline, *older.timeline])[-TIMELINE:]
+    newer.routine = older.routine | newer.routine
+    newer.counted_h = max(newer.counted_h, older.counted_h)
+    state.situated = newer
 
 
 def _lift(state: UserState, ts: int) -> tuple[float, float]:
@@ -374,13 +456,21 @@ def _cap_shown(shown: list[tuple[int, list[int]]]) -> list[tuple[int, list[int]]
     return kept
 
 
-def _keep_device(state: UserState, ts: int, device: Device, device_id: str | None = None) -> None:
-    """Keep the newest state of each device; a raw motion window is for the moment only."""
-    name = device_id if device_id is not None else device.device_id or ""
+def _keep_device(state: UserState, ts: int, device: Device) -> None:
+    """Keep the newest state of each device, and what its signals were like lately."""
+    name = device.device_id or ""
     if name in state.devices and ts < state.devices[name][0]:
         return
-    if device.motion is not None:
+    memory = signals.remember(state.signals.get(name, b""), ts / 1000, signals.quantities(device))
+    _put_device(state, ts, device, name, memory)
+
+
+def _put_device(state: UserState, ts: int, device: Device, name: str, memory: bytes) -> None:
+    if device.motion is not None:  # a raw window is for the moment only
         device = msgspec.structs.replace(device, motion=None)
     state.devices[name] = (ts, device)
+    state.signals[name] = memory
     if len(state.devices) > DEVICES:
-        del state.devices[min(state.devices, key=lambda known: state.devices[known][0])]
+        oldest = min(state.devices, key=lambda known: state.devices[known][0])
+        del state.devices[oldest]
+        state.signals.pop(oldest, None)

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from engine.errors import InvalidInput
 
-DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 MILLISECONDS_FROM = 10**11  # numbers from here up are milliseconds, below it seconds
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST_MS = 253_402_300_799_999  # the last millisecond of year 9999, where RFC 3339 ends

@@ -16,6 +16,7 @@ from engine.features import NAMES
 Floats = NDArray[np.float32]
 PATIENCE = 20  # rounds without gain on held-out rows before an outcome has enough
 HELD_OUT = 20  # held-out rows that came true, and that did not, before these are believed
+THREADS = 2  # more than the cores of a small machine would wait for each other
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -146,3 +147,116 @@ def _dataset(
         feature_name=list(NAMES),
         params={"verbosity": -1},
     )
+
+
+class ClassSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of a classifier of exclusive classes; `rounds` trees for each class."""
+
+    rounds: Positive = 60
+    leaves: Annotated[int, msgspec.Meta(ge=2, le=256)] = 8
+    learning_rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
+    rows_in_leaf: Positive = 30
+    evidence_in_leaf: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    l2: Annotated[float, msgspec.Meta(ge=0)] = 5.0
+    columns: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3  # share of them a tree may read
+    rows: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5  # share of them that make a tree
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """Fitted trees of exclusive classes."""
+
+    booster: lightgbm.Booster
+    classes: int
+
+    def chances(self, rows: Floats) -> NDArray[np.float64]:
+        """float64 [n, classes] by LightGBM itself; each row sums to 1."""
+        return np.asarray(self.booster.predict(rows))
+
+    def trees(self) -> list[list[dict[str, Any]]]:
+        """Each class's trees as LightGBM dumps them, in order."""
+        dumped: list[dict[str, Any]] = self.booster.dump_model()["tree_info"]
+        return [dumped[number :: self.classes] for number in range(self.classes)]
+
+
+def fit_classes(
+    rows: Floats,
+    labels: NDArray[np.int64],
+    weights: Floats,
+    classes: int,
+    settings: ClassSettings,
+    seed: int = 1,
+) -> Classifier:
+    """Trees for `labels` int [n], each 0 to `classes` − 1, of float32 rows [n, columns]."""
+    parameters = {
+        "objective": "multiclass",
+        "num_class": classes,
+        "num_leaves": settings.leaves,
+        "learning_rate": settings.learning_rate,
+        "min_data_in_leaf": settings.rows_in_leaf,
+        "min_sum_hessian_in_leaf": settings.evidence_in_leaf,
+        "lambda_l2": settings.l2,
+        "feature_fraction": settings.columns,
+        "bagging_fraction": settings.rows,
+        "bagging_freq": 1,
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": THREADS,
+        "verbosity": -1,
+    }
+    examples = lightgbm.Dataset(rows, labels, weight=weights, params={"verbosity": -1})
+    return Classifier(lightgbm.train(parameters, examples, settings.rounds), classes)
+
+
+class BinarySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of one yes or no."""
+
+    trees: Positive = 60
+    leaves: Annotated[int, msgspec.Meta(ge=2, le=256)] = 15
+    learning_rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.05
+    rows_in_leaf: Positive = 100
+    l2: Annotated[float, msgspec.Meta(ge=0)] = 20.0
+    columns: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3  # share of them a tree may read
+    rows: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.6  # share of them a tree learns from
+    bins: Annotated[int, msgspec.Meta(ge=2, le=255)] = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """Fitted trees for one yes or no."""
+
+    booster: lightgbm.Booster
+
+    def logits(self, rows: Floats) -> NDArray[np.float64]:
+        """float64 [n]: the sum of the trees."""
+        return np.asarray(self.booster.predict(rows, raw_score=True), np.float64)
+
+    def trees(self) -> list[dict[str, Any]]:
+        """The trees as LightGBM dumps them, in order."""
+        dumped: list[dict[str, Any]] = self.booster.dump_model()["tree_info"]
+        return dumped
+
+
+def fit_binary(
+    rows: Floats, truth: Floats, weights: Floats, settings: BinarySettings, seed: int = 1
+) -> Binary:
+    """Trees that tell 1 from 0: rows [n, columns], truth [n], weights [n]."""
+    parameters = {
+        "objective": "binary",
+        "num_leaves": settings.leaves,
+        "learning_rate": settings.learning_rate,
+        "min_data_in_leaf": settings.rows_in_leaf,
+        "lambda_l2": settings.l2,
+        "feature_fraction": settings.columns,
+        "bagging_fraction": settings.rows,
+        "bagging_freq": 1,
+        "max_bin": settings.bins,
+        "num_threads": THREADS,
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+    }
+    learned = lightgbm.Dataset(rows, truth, weight=weights, params={"verbosity": -1})
+    return Binary(lightgbm.train(parameters, learned, num_boost_round=settings.trees))

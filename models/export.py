@@ -98,6 +98,24 @@ def trees_graph(
     return found
 
 
+def calibrated(
+    trees: Sequence[Mapping[str, Any]], slope: float, intercept: float
+) -> list[dict[str, Any]]:
+    """Trees whose sum is slope × theirs + intercept: Platt's calibration, inside the leaves."""
+    made: list[dict[str, Any]] = []
+    for number, tree in enumerate(trees):
+        added = 0.0 if number else intercept
+        made.append({"tree_structure": _scaled(tree["tree_structure"], slope, added)})
+    return made
+
+
+def _scaled(node: Mapping[str, Any], slope: float, added: float) -> dict[str, Any]:
+    if "split_index" not in node:
+        return dict(node) | {"leaf_value": slope * node["leaf_value"] + added}
+    sides = {side: _scaled(node[side], slope, added) for side in ("left_child", "right_child")}
+    return dict(node) | sides
+
+
 class _Nodes:
     """The ensemble's nodes as ONNX wants them: a list per attribute."""
 

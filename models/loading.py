@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -12,15 +12,21 @@ from engine.candidates import Sources
 from engine.objective import Objective
 from engine.pipeline import Parts
 from engine.ranking import Ranker
+from engine.situation import Situations
 from models.artifact import Artifact, BadArtifact
+from models.context import ContextModel
 from models.factors import Als, Bpr
 from models.hybrid import Hybrid
 from models.item_item import ItemItem
+from models.looks import LearnedLooks
+from models.motion import MotionModel
 from models.onnx_scorer import OnnxRanker
 from models.popularity import Popular
+from models.senses import Senses
 from models.spectral import Spectral
 
 RANKER = "ranker"
+MOTION, CONTEXT, SITUATION = SITUATION_MODELS = ("motion", "context", "situation")
 # model of a release -> the kinds of artifact that may stand for it, and what opens each
 OPENERS: Mapping[str, Mapping[str, Callable[[Artifact], Any]]] = {
     "factors": {
@@ -33,6 +39,9 @@ OPENERS: Mapping[str, Mapping[str, Callable[[Artifact], Any]]] = {
     "hybrid": {"hybrid": Hybrid.from_artifact},
     "popular": {"popular": Popular.from_artifact},
     RANKER: {"ranker": OnnxRanker.from_artifact},
+    MOTION: {"motion": MotionModel.from_artifact},
+    CONTEXT: {"context": ContextModel.from_artifact},
+    SITUATION: {"looks": LearnedLooks.from_artifact},
 }
 
 
@@ -42,6 +51,7 @@ class Models:
 
     sources: Sources
     ranker: Ranker | None = None
+    senses: Mapping[str, Any] = field(default_factory=dict)  # by name; what is missing is shipped
 
     @property
     def outcomes(self) -> list[str]:
@@ -56,7 +66,13 @@ class Models:
             ranker=self.ranker,
             outcome_weights=objective.weights(self.outcomes),
             release=release,
+            situations=self._situations(parts.situations, release),
         )
+
+    def _situations(self, situations: Situations, release: str | None) -> Situations:
+        if not self.senses or not isinstance(situations.models, Senses):
+            return situations
+        return _filled(self.senses, situations.models, release or "").within(situations)
 
 
 def load(artifacts: Mapping[str, Artifact]) -> Models:
@@ -66,7 +82,30 @@ def load(artifacts: Mapping[str, Artifact]) -> Models:
     """
     opened = {name: open_model(name, artifact) for name, artifact in artifacts.items()}
     ranker = opened.pop(RANKER, None)
-    return Models(Sources(**opened), ranker)
+    senses = {name: opened.pop(name) for name in SITUATION_MODELS if name in opened}
+    return Models(Sources(**opened), ranker, senses)
+
+
+def open_senses(artifacts: Mapping[str, Artifact], version: str, shipped: Senses | None) -> Senses:
+    """A release's situation models; what it lacks is the shipped one's. Raises BadArtifact."""
+    opened = {
+        name: open_model(name, artifacts[name]) for name in SITUATION_MODELS if name in artifacts
+    }
+    return _filled(opened, shipped, version)
+
+
+def _filled(opened: Mapping[str, Any], shipped: Senses | None, version: str) -> Senses:
+    if shipped is None:
+        missing = [name for name in (MOTION, CONTEXT) if name not in opened]
+        if missing:
+            raise BadArtifact(f"{missing[0]}: there is no such model")
+        return Senses(opened[MOTION], opened[CONTEXT], opened.get(SITUATION), version)
+    return Senses(
+        opened.get(MOTION, shipped.motion),
+        opened.get(CONTEXT, shipped.context),
+        opened.get(SITUATION, shipped.looks),
+        version if opened else shipped.version,
+    )
 
 
 def open_model(name: str, artifact: Artifact) -> Any:

@@ -6,6 +6,7 @@ A category's most popular are `search` with that category's items allowed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from engine.candidates import Items, Mask, Scores, first_allowed
 from engine.compiled import compiled
+from engine.situation import Moment
+from engine.state import SURE
 from engine.taste import Taste
 from models.artifact import Artifact, Meta
 
@@ -22,6 +25,14 @@ class PopularSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     half_life_days: float = 14.0
     overall: float = 20.0  # acts that the overall share counts as, beside a situation's own
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What is asked of popularity."""
+
+    situation: int  # whose order is taken
+    weights: Scores  # [situations] how likely each is, everyone's where it is not known
 
 
 class Popular:
@@ -34,27 +45,48 @@ class Popular:
         self.settings = settings
         self._shares: Scores = np.ascontiguousarray(shares.T, np.float32)  # [situations, n]
         self._known: Mask = self._shares[0] > 0
+        ratio = self._shares / np.where(self._known, self._shares[0], 1)
+        self._lifts: Scores = np.ascontiguousarray(ratio.T)  # [n, situations]
         known = np.flatnonzero(self._known)
         order = np.argsort(-self._shares[:, known], axis=1, kind="stable")
         self._order: Items = known[order].astype(np.int32)  # [situations, known], best first
 
-    def user(self, taste: Taste) -> int:
+    def user(self, taste: Taste) -> Here:
         """Everyone's popularity, situation 0."""
-        return 0
+        return Here(0, np.eye(1, len(self._shares), dtype=np.float32)[0])
 
-    def here(self, taste: Taste, situation: int) -> int:
-        """The popularity of a situation; one not seen in training is everyone's."""
-        return situation if 0 <= situation < len(self._shares) else 0
+    def here(self, moment: Moment) -> Here:
+        """The popularity of the situations it may be; one not seen in training is everyone's."""
+        weights = np.zeros(len(self._shares), np.float32)
+        told = np.array(moment.probabilities[1 : len(weights)], np.float32)
+        weights[1 : 1 + len(told)] = told
+        weights[0] = max(1 - told.sum(), 0)
+        sure = moment.confidence >= SURE and moment.situation < len(self._shares)
+        return Here(moment.situation if sure else 0, weights)
 
-    def search(self, user: int, k: int, allowed: Mask | None = None) -> tuple[Items, Scores]:
-        """At most k items, most popular first, with their shares."""
-        order = self._order[user]
+    def search(self, user: Here, k: int, allowed: Mask | None = None) -> tuple[Items, Scores]:
+        """At most k items, most popular first in the likeliest situation, with their shares."""
+        order = self._order[user.situation]
         items = order[:k] if allowed is None else first_allowed(order, allowed, k)
-        return items, self._shares[user, items]
+        return items, self.score(user, items)
 
-    def score(self, user: int, items: Items) -> Scores:
+    def score(self, user: Here, items: Items) -> Scores:
         """Shares float32 [m] of items [m]; NaN for items not known."""
-        return _look_up(self._shares[user], self._known, items)
+        shares = _look_up(self._shares[0], self._known, items)
+        return shares * self._lift(user, items)
+
+    def lift(self, here: Here, items: Items) -> Scores:
+        """float32 [m]: log of an item's share here over everyone's; NaN for items not known."""
+        unknown = _look_up(self._shares[0], self._known, items)
+        with np.errstate(divide="ignore"):
+            return np.where(np.isnan(unknown), np.nan, np.log(self._lift(here, items)))
+
+    def _lift(self, user: Here, items: Items) -> Scores:
+        if user.weights[0] == 1:
+            return np.ones(len(items), np.float32)
+        inside = np.clip(items, 0, len(self._lifts) - 1)
+        found: Scores = self._lifts[inside] @ user.weights
+        return found
 
     def to_artifact(self, item_ids: Sequence[str | None]) -> Artifact:
         """The model as files; `item_ids` by dense id."""

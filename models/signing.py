@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 from engine.errors import KairosError
 
 # Signs the models shipped with the project; its private half is in no repository.
-PROJECT_KEY = bytes.fromhex("2a37075ac8666de745f5432fafa06db7a3a4332768d8df9f6c5d2dd34849ea0a")
+PROJECT_KEY = bytes.fromhex("5c71a8fcc6dc0ec4eed8eacabf48b4f5ae5d5570153925a1816fb08be1141828")
 
 
 class BadKey(KairosError):

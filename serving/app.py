@@ -28,6 +28,7 @@ from serving.looking import ItemView, Looking, Readiness
 from serving.metrics import Metrics
 from serving.openapi import documentation
 from serving.recommend import Recommend, RecommendBody, Recommended
+from serving.situations import SituationHandler, SituationNow
 from serving.users import Users
 
 VERSION = "0.1.0"
@@ -81,6 +82,7 @@ class Deciders:
         self.decisions = Decisions(process.store, Archive(settings.archive_path), follower.catalog)
         self.recommend = Recommend(self.deciding.parts, settings.partitions, self.log, metrics)
         self.looking = Looking(process.store, users, follower, self.deciding)
+        self.situations = SituationHandler(self.deciding.parts, users)
 
     async def start(self) -> None:
         # BLAS would share one request's 0.2 ms among all cores, which costs ten times as much.
@@ -128,6 +130,9 @@ def decide_routes(deciders: Deciders) -> list[Route]:
         Route("POST", "/v1/recommend", deciders.recommend.post_recommend, SERVE,
               summary="Decide which items to show",
               request_type=RecommendBody, response_type=Recommended),
+        Route("GET", "/v1/situation/{user_id}", deciders.situations.get_situation, SERVE,
+              summary="What a person is in the middle of, and why it is thought so",
+              response_type=SituationNow),
         *decision_routes(deciders.decisions),
         Route("GET", "/v1/users/{user_id}", looking.get_user, ADMIN,
               summary="A user's state", response_type=UserProfile),

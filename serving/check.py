@@ -46,6 +46,19 @@ def fix_partitions(store: RedisStore) -> None:
             )
 
 
+def fix_situations(store: RedisStore, names: tuple[str, ...]) -> None:
+    """States know situations by their place in the file; raises SettingsError where one moved."""
+    wanted = ",".join(names)
+    before = (store.hash_get(SETTINGS_KEY, "situations") or b"").decode()
+    if before and not f"{wanted},".startswith(f"{before},"):
+        raise SettingsError(
+            f"situations: the states know {before} in this order, the file names {wanted}; add new "
+            "ones at the end, and keep what is no longer wanted with `retired: true`"
+        )
+    if wanted != before:
+        store.hash_set(SETTINGS_KEY, "situations", wanted)
+
+
 def check_fold_version(store: RedisStore) -> None:
     """States of another fold cannot be folded on; raises StoreUnfit."""
     if store.hash_set(SETTINGS_KEY, "fold_version", FOLD_VERSION, new=True):

@@ -12,6 +12,7 @@ from engine.actions import Actions, load_actions
 from engine.objective import Objective, load_objective
 from engine.recommending import Recommending, load_recommending
 from engine.settings import Settings
+from engine.situation_rules import SituationFile, load_situations
 
 
 class Configuration(msgspec.Struct, frozen=True):
@@ -20,6 +21,7 @@ class Configuration(msgspec.Struct, frozen=True):
     actions: dict[str, Any]
     objective: Objective
     recommending: Recommending
+    situations: SituationFile
 
     @property
     def version(self) -> str:
@@ -33,7 +35,9 @@ def read_configuration(settings: Settings) -> tuple[Actions, Configuration]:
     actions = load_actions(_path(settings.actions))
     objective = load_objective(actions, _path(settings.objective))
     recommending = load_recommending(_path(settings.recommend))
-    return actions, Configuration(dict(actions.by_name), objective, recommending)
+    situations = load_situations(_path(settings.situations))
+    found = Configuration(dict(actions.by_name), objective, recommending, situations)
+    return actions, found
 
 
 def _path(setting: str) -> Path | None:

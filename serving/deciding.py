@@ -19,6 +19,7 @@ from models.artifact import Artifact
 from models.loading import Models, load
 from models.registry import Registry
 from models.release import Release
+from models.shipped import shipped_situations
 from serving.configuration import Configuration
 from serving.late_items import GrowingModels
 from serving.metrics import Metrics
@@ -46,6 +47,7 @@ class Deciding:
         self._users = users
         self._catalog = catalog
         self._version = configuration.version
+        self._situations = shipped_situations(configuration.situations)
         self._watcher = ReleaseWatcher[GrowingModels](
             registry, catalog, self._load, self._probe, metrics
         )
@@ -90,6 +92,7 @@ class Deciding:
             self._catalog,
             self._configuration.recommending,
             weights,
+            self._situations,
             config_version=self._version,
         )
         if loaded is None or models is None:

@@ -24,6 +24,7 @@ from engine.redis_store import RedisStore
 from engine.settings import Settings
 from engine.store import Claim
 from engine.times import DAY_MS
+from serving.sensing import Sensing
 
 log = logging.getLogger("kairos.folder")
 
@@ -44,11 +45,14 @@ class FolderLoop:
 
     def __init__(self, store: RedisStore, index: int) -> None:
         settings = store.settings
+        self._sensing = Sensing(settings)
         self.name = f"folder-{index}-{uuid.uuid4().hex[:8]}"
         self._store = store
         self._all = [ITEMS, *range(settings.partitions)]
         self._preferred = set(self._all[index % settings.folders :: settings.folders])
-        self._folder = Folder(store, settings.partitions, rules_of(settings))
+        self._folder = Folder(
+            store, settings.partitions, rules_of(settings), situations=self._sensing.current
+        )
         self._claims: dict[int, Claim] = {}
         self._free_since: dict[int, float] = {}
         self._renewed = 0.0
@@ -58,6 +62,7 @@ class FolderLoop:
 
     def run(self) -> None:
         """Fold until `stop`; whatever the store does, it is asked again."""
+        self._sensing.start()
         idle = IDLE_MIN_S
         while not self._stop.is_set():
             self._turned = time.monotonic()
@@ -78,6 +83,7 @@ class FolderLoop:
                 idle = DOWN_S
             self._stop.wait(idle)
         self._release()
+        self._sensing.stop()
 
     def stop(self) -> None:
         self._stop.set()

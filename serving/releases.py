@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -55,7 +55,9 @@ class ReleaseWatcher(Generic[T]):
         load: Load[T],
         probe: Callable[[T], None],
         metrics: Metrics,
+        only: Collection[str] | None = None,
     ) -> None:
+        self._only = only  # models that are read of a release; None: every one
         self.current: Loaded[T] | None = None
         self._registry = registry
         self._catalog = catalog
@@ -143,6 +145,7 @@ class ReleaseWatcher(Generic[T]):
             artifacts = {
                 version.model: self._registry.artifact(version).aligned(self._catalog.by_id)
                 for version in release.versions()
+                if self._only is None or version.model in self._only
             }
         with _refusing(release_id, "load"):
             parts = self._load(release, artifacts)

@@ -24,6 +24,7 @@ from engine.errors import KairosError, SettingsError, StoreUnavailable
 from engine.redis_store import RedisStore
 from engine.settings import Settings
 from serving import check, embedded
+from serving.configuration import read_configuration
 
 log = logging.getLogger("kairos.up")
 
@@ -49,6 +50,7 @@ def opened_store(
         for warning in check.refuse_or_warn(store):
             say(f"warning: {warning}")
         check.fix_partitions(store)
+        check.fix_situations(store, read_configuration(settings)[1].situations.names)
         store.close()
         yield settings, server
     finally:

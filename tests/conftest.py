@@ -20,6 +20,8 @@ from engine.pipeline import Parts, Request, Slate, recommend_known
 from engine.recommending import Recommending
 from engine.records import ItemRecord
 from engine.settings import Settings
+from engine.situation import Situations
+from engine.situation_rules import load_situations
 from engine.state import UserState
 from serving import embedded
 
@@ -97,6 +99,7 @@ def decide(item_catalog: Catalog) -> Callable[..., Slate]:
         catalog=item_catalog,
         settings=Recommending(),
         action_weights=np.ones(256, np.float32),
+        situations=Situations(load_situations()),
         release="r1",
         config_version="c1",
     )

@@ -26,6 +26,7 @@ from engine.events import Event, decode_line
 from engine.fold import FoldRules, Loaded, Located, fold_records
 from engine.ids import ITEMS, SEQUENCE_BITS, partition_of
 from engine.objective import Objective
+from engine.observer import Observer
 from engine.pipeline import NOBODY, UNREAD, Parts, Request, recommend_known
 from engine.recommending import Recommending
 from engine.records import (
@@ -37,11 +38,14 @@ from engine.records import (
     encode,
 )
 from engine.rows import RowFiles
+from engine.situation import Situations
+from engine.situation_rules import load_situations
 from engine.stamp import Stamper
 from engine.state import UserState
 from engine.taste import weights_by_term
 from engine.times import DAY_MS
 from models.loading import Models
+from models.shipped import shipped_situations
 from training.world import Line, Visit, World
 from training.world import encode as encode_lines
 
@@ -59,6 +63,7 @@ class SimulatedLog:
     actions: Actions
     archive: Archive
     rows: RowFiles
+    situations: Situations
     catalog: Catalog = field(default_factory=Catalog)
     states: dict[str, UserState] = field(default_factory=dict)
     known: set[int] = field(default_factory=set)
@@ -145,7 +150,10 @@ class SimulatedLog:
             return
         loaded = Loaded(self.states, self.known)
         located = [Located(position, 0, record)]
-        changes = fold_records(partition, position, located, loaded, FoldRules())
+        observer = Observer(self.situations)
+        rules = FoldRules()
+        changes = fold_records(partition, position, located, loaded, rules, observer.watch)
+        changes.outbox += observer.records(self.states)
         for (item, term), increase in changes.counters.items():
             totals = self.catalog.counters.get((item, term), {})
             self.catalog.count(partition, {(item, term): totals.get(partition, 0) + increase})
@@ -178,6 +186,7 @@ class Decider:
             log.catalog,
             self.settings,
             weights_by_term(log.actions, log.catalog),
+            log.situations,
             clock=lambda: 0.0,  # nothing here has to be in time
         )
         if self.models is None:
@@ -306,7 +315,8 @@ def begin(world: World, days: int, log: SimulatedLog) -> None:
 
 def make_log(home: Path) -> SimulatedLog:
     """An empty log under a folder, at the places where a KAIROS_HOME has them."""
-    return SimulatedLog(load_actions(), Archive(home / "log"), RowFiles(home / "rows"))
+    situations = shipped_situations(load_situations())
+    return SimulatedLog(load_actions(), Archive(home / "log"), RowFiles(home / "rows"), situations)
 
 
 def _told(period: Period) -> str:

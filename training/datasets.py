@@ -25,8 +25,8 @@ from engine.candidates import Candidates, Items, gather, given
 from engine.eligibility import find_eligible
 from engine.pipeline import Parts
 from engine.rows import RowFiles
-from engine.situation import Moment, read_moment
-from engine.state import UserState, time_zone
+from engine.situation import Moment, Situations
+from engine.state import UserState
 from engine.taste import read_taste
 from training.history import Decision, History
 from training.item_history import ItemHistory
@@ -133,7 +133,7 @@ def rebuilt_rows(
     for one in seen:
         items.at(one.point.at_ms)
         state = states.at(one.point)
-        moment = moment_of(history.decisions[one.row], state)
+        moment = moment_of(history.decisions[one.row], state, parts.situations)
         candidates, table = rebuild(state, moment, one.items, parts)
         at = {item: row for row, item in enumerate(candidates.items.tolist())}
         rows = [at[one.items[slot]] for slot in one.seen]
@@ -141,9 +141,9 @@ def rebuilt_rows(
     return _joined(found, labeller)
 
 
-def moment_of(decision: Decision, state: UserState) -> Moment:
+def moment_of(decision: Decision, state: UserState, situations: Situations) -> Moment:
     """The moment that a decision was made in: as it was written down, or as it is read now."""
-    return decision.moment or read_moment(state.devices, time_zone(state), None, decision.at_ms)
+    return decision.moment or situations.read(state, None, decision.at_ms)
 
 
 def rebuild(
@@ -169,6 +169,7 @@ def rebuild(
             np.concatenate([found.items, others.items]),
             np.concatenate([found.scores, others.scores]),
             np.concatenate([found.brought, others.brought]),
+            np.concatenate([found.here, others.here]),
         )
     return found, features.matrix(state, moment, found, columns)
 
@@ -193,7 +194,7 @@ def sampled_rows(
     for number, case in enumerate(cases):
         items.at(case.point.at_ms)
         state = states.at(case.point)
-        moment = read_moment(state.devices, time_zone(state), None, case.point.at_ms)
+        moment = parts.situations.read(state, None, case.point.at_ms)
         candidates, table = rebuild(state, moment, (), parts)
         labels = labeller.of_user(case.user, case.point.at_ms, candidates.items.tolist())
         # A return is every row's alike, and tells no order.

@@ -16,21 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.catalog import Catalog
-from engine.device import Device
 from engine.records import (
     AliasRecord,
+    DecidedMoment,
     DecisionRecord,
-    DeviceRecord,
     EraseRecord,
     ImpressionRecord,
     InteractionRecord,
+    MomentRecord,
     UserRecord,
     decode_user_record,
 )
-from engine.situation import INDEX, Moment, situation_of_act
+from engine.situation import Moment, read_back
+from engine.state import SITUATED_S, SURE
 from training.replay import Log, load_catalog
 
 ALIAS_HOPS = 8
+TIME_BITS = 48  # unix ms, below a user's number
+Ints = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Acts:
     term: NDArray[np.int32]
     weight: NDArray[np.float32]  # signed
     at_ms: NDArray[np.int64]  # known
-    situation: NDArray[np.int32]  # index into engine.situation.SITUATIONS
+    situation: NDArray[np.int32]  # number in situations.yaml, 0 where it is not known
     decision: NDArray[np.int32]  # row of History.decisions, −1 for none
 
     def __len__(self) -> int:
@@ -132,9 +135,9 @@ _ACTS = {
     "weight": "f",
     "at_ms": "q",
     "ts": "q",
-    "situation": "i",
     "decision": "i",
 }
+_SITUATED = {"owner": "i", "ts": "q", "situation": "i"}
 _SHOWN = {"item": "i", "at_ms": "q", "decision": "i"}
 
 
@@ -155,7 +158,7 @@ class _Reader:
     alias_of: dict[int, int] = field(default_factory=dict)
     erased: dict[int, int] = field(default_factory=dict)
     attributes: dict[int, dict[str, tuple[int, Any]]] = field(default_factory=dict)
-    devices: dict[int, tuple[int, Device]] = field(default_factory=dict)  # the last of each user
+    situated: dict[str, Column] = field(default_factory=lambda: _columns(_SITUATED))
     records: int = 0
 
     def take(self, raws: Iterable[bytes]) -> None:
@@ -181,8 +184,8 @@ class _Reader:
                     self.shown["decision"].append(decision)
             elif isinstance(record, DecisionRecord):
                 self._decided(user, record)
-            elif isinstance(record, DeviceRecord):
-                self.devices[user] = (record.ts, record.device)
+            elif isinstance(record, MomentRecord):
+                self._situate(user, record.ts, record.moment)
             elif isinstance(record, UserRecord):
                 known = self.attributes.setdefault(user, {})
                 for name, value in record.attributes.items():
@@ -202,18 +205,26 @@ class _Reader:
         acts["weight"].append(record.weight)
         acts["at_ms"].append(record.known_ms)
         acts["ts"].append(record.ts)
-        acts["situation"].append(self._situation(user, record))
         decided = record.decision_id
         acts["decision"].append(-1 if decided is None else self._decision(decided))
 
-    def _situation(self, user: int, record: InteractionRecord) -> int:
-        """As the fold reads it, from the user's last device."""
-        last = self.devices.get(user)
-        if record.device is None and last is None:
-            return 0
-        _, home_zone = self.attributes.get(user, {}).get("time_zone", (0, None))
-        devices = {} if last is None else {"": last}
-        return situation_of_act(devices, home_zone, record.device, record.ts)
+    def _situate(self, user: int, ts: int, told: DecidedMoment) -> None:
+        self.situated["owner"].append(user)
+        self.situated["ts"].append(ts)
+        self.situated["situation"].append(told.number if told.confidence >= SURE else 0)
+
+    def _situations(self, owner: Ints, ts: NDArray[np.int64]) -> Ints:
+        """int32: the situation of each act, of its user's last moment before it."""
+        told = {name: np.array(values) for name, values in self.situated.items()}
+        if not len(told["ts"]):
+            return np.zeros(len(owner), np.int32)
+        order = np.lexsort((told["ts"], told["owner"]))
+        keys = (told["owner"].astype(np.int64) << TIME_BITS | told["ts"])[order]
+        found = np.searchsorted(keys, owner.astype(np.int64) << TIME_BITS | ts, "right") - 1
+        last = order[np.maximum(found, 0)]
+        fresh = (found >= 0) & (told["owner"][last] == owner)
+        fresh &= ts - told["ts"][last] <= SITUATED_S * 1000
+        return np.where(fresh, told["situation"][last], 0).astype(np.int32)
 
     def _decision(self, decision_id: str) -> int:
         return self.decision_of.setdefault(decision_id, len(self.decision_of))
@@ -224,24 +235,18 @@ class _Reader:
         at_ms = record.ts if record.imported else record.arrived
         decision = Decision(record.decision_id, user, at_ms, [slot.item for slot in slots])
         if record.moment is not None:
-            told = record.moment
             decision.position = record.state_position
             decision.at_ms = record.ts
-            decision.moment = Moment(
-                record.ts,
-                INDEX.get(told.situation, 0),
-                told.confidence,
-                told.age_s,
-                told.hour,
-                told.weekday,
-                told.device_type,
-            )
+            decision.moment = read_back(record.moment, record.ts)
+            if record.device is not None:
+                self._situate(user, record.ts, record.moment)
         self.decisions.append(decision)
 
     def finish(self, catalog: Catalog) -> History:
         columns = {name: np.array(values) for name, values in self.acts.items()}
         erased = np.zeros(len(self.users), np.int64)
         erased[list(self.erased)] = list(self.erased.values())
+        columns["situation"] = self._situations(columns["owner"], columns["ts"])
         kept = columns.pop("ts") >= erased[columns["owner"]]
         order = np.flatnonzero(kept)
         order = order[np.argsort(columns["at_ms"][order], kind="stable")]

@@ -17,6 +17,7 @@ from engine.pipeline import UNREAD, Parts
 from engine.recommending import Recommending
 from engine.rows import RowFiles
 from engine.settings import Settings
+from engine.situation import Situations
 from engine.taste import weights_by_term
 from training.cold import MOST_MOMENTS, Cold, cold_items, narrow
 from training.datasets import (
@@ -60,6 +61,7 @@ class Job:
     actions: Actions
     objective: Objective
     recommending: Recommending
+    situations: Situations
     names: tuple[str, ...]  # models to publish
     since_ms: int | None = None  # of the acts
     until_ms: int | None = None
@@ -124,7 +126,11 @@ class Material:
             one = source.decisions[number]
             gains = self._gains(source, one)
             if gains.max() > gains.min():
-                moment = moment_of(self.history.decisions[one.row], self.states.at(one.point))
+                moment = moment_of(
+                    self.history.decisions[one.row],
+                    self.states.at(one.point),
+                    self.base.situations,
+                )
                 shown = np.array([one.items[slot] for slot in one.seen], np.int32)
                 lower = self.examination[np.minimum(one.seen, len(self.examination) - 1)]
                 found.append(Judged(one.user, one.point, moment, shown, gains / lower))
@@ -227,7 +233,13 @@ def gather_material(job: Job, history: History) -> Material:
     points += [*train_rows.points(), *test_rows.points()]
     packed, _ = replay_points(job.settings, points, workers=1)
     base = Parts(
-        UNREAD, history.catalog, job.recommending, weights, release="trial", clock=lambda: 0.0
+        UNREAD,
+        history.catalog,
+        job.recommending,
+        weights,
+        job.situations,
+        release="trial",
+        clock=lambda: 0.0,
     )
     items = ItemHistory(history, weights)
     cold = Cold(unknown, list(narrow(drawn, unknown, history.catalog.columns)))

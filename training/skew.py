@@ -82,7 +82,8 @@ def _unequal(
     assert decision.moment is not None  # ours carry it
     items = part["item"].to_numpy().astype(np.int32)
     scores = np.full((len(items), len(SOURCES)), np.nan, np.float32)
-    candidates = Candidates(items, scores, np.zeros(len(items), np.uint8))
+    here = part["here"].to_numpy().astype(np.float32)  # a score, too: of the models of that time
+    candidates = Candidates(items, scores, np.zeros(len(items), np.uint8), here)
     rebuilt = features.matrix(state, decision.moment, candidates, history.catalog.columns)
     frozen = part.select(features.NAMES).to_numpy().astype(np.float32)
     for column in EXACT:

@@ -29,6 +29,7 @@ from engine.records import (
 from engine.redis_keys import keys_of
 from engine.redis_store import RedisStore
 from engine.settings import Settings
+from engine.situation import Situations
 from engine.state import UserState
 from engine.store import Claim, FeatureStore, MemoryStore
 
@@ -131,10 +132,15 @@ class Bench:
         self.store.append(batches)
 
     def fold_all(
-        self, rules: FoldRules | None = None, name: str = "bench", count: int = 100
+        self,
+        rules: FoldRules | None = None,
+        name: str = "bench",
+        count: int = 100,
+        situations: Situations | None = None,
     ) -> list[Changes]:
         """Fold until nothing is left, what the folds append included; leases are given up."""
-        folder = Folder(self.store, self.partitions, rules or FoldRules())
+        told = None if situations is None else lambda: situations
+        folder = Folder(self.store, self.partitions, rules or FoldRules(), situations=told)
         changes: list[Changes] = []
         for _ in range(100):
             before = len(changes)

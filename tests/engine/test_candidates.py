@@ -55,8 +55,11 @@ class Ordered:
     def user(self, taste: Taste) -> Taste | None:
         return taste if len(taste.items) else None
 
-    def here(self, taste: Taste, situation: int) -> int:
-        return situation
+    def here(self, moment: Moment) -> int:
+        return moment.situation
+
+    def lift(self, here: int, items: Items) -> Scores:
+        return np.full(len(items), here, np.float32)
 
     def search(self, user: Any, k: int, allowed: Mask | None = None) -> tuple[Items, Scores]:
         self.asked.append(user)
@@ -163,6 +166,7 @@ def test_somebody_unknown_is_given_what_is_popular_here() -> None:
     assert found.items.tolist()[:5] == [19, 4, 18, 0, 1]
     assert len(found.items) == 6
     assert sources.popular.asked == [MOMENT.situation]
+    assert (found.here == MOMENT.situation).all()
 
 
 def test_similar_goes_by_the_last_touches_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ NOW = 1_770_000_000_000
 NOW_S = NOW // 1000
 HOUR_S, DAY_S = 3600, 86_400
 SATURDAY_SIX = Moment(NOW, 4, 0.6, 10.0, 6.0, 5)
+HERE = np.array([0.5, -0.5, 0.0, 1.0, math.nan], np.float32)
 NAN = math.nan
 log1p = math.log1p
 
@@ -46,7 +48,9 @@ def candidates(items: list[int], scores: Any = None) -> Candidates:
     table = np.full((len(items), len(SOURCES)), NAN, np.float32)
     if scores is not None:
         table[:] = scores
-    return Candidates(np.array(items, np.int32), table, np.ones(len(items), np.uint8))
+    return Candidates(
+        np.array(items, np.int32), table, np.ones(len(items), np.uint8), np.resize(HERE, len(items))
+    )
 
 
 ITEMS = columns_of([[0, 1], [1], [], [7], [2, 0, 1, 3]])
@@ -196,11 +200,29 @@ def test_what_was_shown_and_touched() -> None:
     assert of("touched", user) == [0, 1, 0, 2, 0]
 
 
+def test_what_was_done_in_situations_like_this_one() -> None:
+    user = state(
+        recent=b"".join(
+            TOUCH.pack(*Touch(item, 0, NOW_S - 60, situation))
+            for item, situation in ((0, 4), (1, 4), (3, 2), (3, 0), (9_999, 4))
+        )
+    )
+    cooking = replace(SATURDAY_SIX, probabilities=(0.1, 0, 0.2, 0, 0.7))
+    # Three acts at 0.7 and one at 0.2, beside two of not knowing; category 1 has two of the 0.7.
+    total = 3 * 0.7 + 0.2 + 2
+    expected = [1.4 / total, 1.4 / total, 0, 0.2 / total, 1.4 / total]
+    assert of("affinity_here", user, moment=cooking) == pytest.approx(expected)
+    assert of("affinity_here", user) == [0] * 5  # in a moment of which nothing is known
+    assert of("here", user) == pytest.approx([0.5, -0.5, 0, 1, NAN], nan_ok=True)
+
+
 def test_scores_and_ranks_are_the_sources() -> None:
     scores = np.array(
         [[0.1, NAN, 3, 5, 1], [0.9, NAN, 2, 5, 0.5], [NAN, NAN, 1, 5, 0.25]], np.float32
     )
-    shown = Candidates(np.array([0, 1, 2], np.int32), scores, np.array([1, 5, 31], np.uint8))
+    shown = Candidates(
+        np.array([0, 1, 2], np.int32), scores, np.array([1, 5, 31], np.uint8), HERE[:3]
+    )
     rows = matrix(UserState(), SATURDAY_SIX, shown, ITEMS)
 
     for number, source in enumerate(SOURCES):
@@ -258,16 +280,23 @@ def test_rows_do_not_depend_on_the_other_candidates(seed: int) -> None:
     scores = rng.normal(size=(200, len(SOURCES))).astype(np.float32)
     scores[rng.random(scores.shape) < 0.3] = NAN
     brought = rng.integers(1, 32, 200).astype(np.uint8)
-    rows = matrix(user, SATURDAY_SIX, Candidates(items, scores, brought), columns)
+    here = rng.normal(size=200).astype(np.float32)
+    rows = matrix(user, SATURDAY_SIX, Candidates(items, scores, brought, here), columns)
 
     order = rng.permutation(200)
     turned = matrix(
-        user, SATURDAY_SIX, Candidates(items[order], scores[order], brought[order]), columns
+        user,
+        SATURDAY_SIX,
+        Candidates(items[order], scores[order], brought[order], here[order]),
+        columns,
     )
     np.testing.assert_array_equal(turned, rows[order])  # without ties not even the ranks
     some = order[:20]
     fewer = matrix(
-        user, SATURDAY_SIX, Candidates(items[some], scores[some], brought[some]), columns
+        user,
+        SATURDAY_SIX,
+        Candidates(items[some], scores[some], brought[some], here[some]),
+        columns,
     )
     no_ranks = [n for n, name in enumerate(NAMES) if not name.startswith("rank_")]
     np.testing.assert_array_equal(fewer[:, no_ranks], rows[some][:, no_ranks])
@@ -292,7 +321,8 @@ def test_crosses_against_plain_python(seed: int) -> None:
         span: sum(abs(getattr(c, span)) for c in user.categories.values())
         for span in ("month", "day")
     }
-    for item, row in zip(items, rows, strict=True):
+    here = np.resize(HERE, len(items)).tolist()
+    for item, row, wanted in zip(items, rows, here, strict=True):
         carried = [c for c in columns.categories[item].tolist() if c >= 0]
         taste = {
             span: [
@@ -301,6 +331,8 @@ def test_crosses_against_plain_python(seed: int) -> None:
             for span in ("month", "day")
         }  # fmt: skip
         expected = {
+            "affinity_here": 0.0,  # in a moment of which nothing is known
+            "here": wanted,
             "affinity_month": max(taste["month"]),
             "affinity_month_mean": sum(taste["month"]) / len(taste["month"]),
             "affinity_day": max(taste["day"]),
@@ -309,7 +341,7 @@ def test_crosses_against_plain_python(seed: int) -> None:
             "touched": sum(t[0] == item for t in TOUCH.iter_unpack(user.recent)),
         }
         for name, value in expected.items():
-            assert row[COLUMN[name]] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+            assert row[COLUMN[name]] == pytest.approx(value, rel=1e-5, abs=1e-6, nan_ok=True), name
 
 
 def test_no_candidates() -> None:

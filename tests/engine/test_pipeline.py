@@ -23,6 +23,8 @@ from engine.errors import StoreUnavailable
 from engine.pipeline import Parts, Request, Slate, recommend, recommend_known
 from engine.recommending import Recommending, SlateSettings
 from engine.records import InteractionRecord, ItemRecord, TermRecord
+from engine.situation import Situations
+from engine.situation_rules import load_situations
 from engine.state import UserState, fold
 from engine.taste import weights_by_term
 from models import item_item, spectral
@@ -124,7 +126,10 @@ USERS = Told(
     aliases={"visitor": "baker"},
 )
 CALM = Recommending(slate=SlateSettings(explore=0.0, diversity=0.0))
-BARE = Parts(USERS, CATALOG, CALM, weights_by_term(ACTIONS, CATALOG), config_version="c1")
+SITUATIONS = Situations(load_situations())
+BARE = Parts(
+    USERS, CATALOG, CALM, weights_by_term(ACTIONS, CATALOG), SITUATIONS, config_version="c1"
+)
 RETRIEVAL = replace(BARE, sources=SOURCES, release="r1")
 RANKED = replace(RETRIEVAL, ranker=Affinity(), outcome_weights=np.ones(1, np.float32))
 
@@ -221,7 +226,7 @@ def test_the_same_request_gives_the_same_slate() -> None:
 
 
 def test_the_device_of_the_request_is_the_moment() -> None:
-    slate = ask(device=Device(place="supermarket", device_type="phone"))
+    slate = ask(device=Device(place="supermarket", activity={"walking": 1.0}, device_type="phone"))
 
     assert (slate.moment.name, slate.moment.device_type) == ("shopping", "phone")
     assert ask().moment.name == "unknown"

@@ -27,7 +27,8 @@ def candidates(*scores: tuple[float, ...]) -> Candidates:
     """One item per row of (factors, similar, hybrid, popular, fresh)."""
     n = len(scores)
     table = np.array(scores, np.float32).reshape(n, len(SOURCES))
-    return Candidates(np.arange(n, dtype=np.int32), table, np.ones(n, np.uint8))
+    unknown = np.full(n, np.nan, np.float32)
+    return Candidates(np.arange(n, dtype=np.int32), table, np.ones(n, np.uint8), unknown)
 
 
 class Told:

@@ -1,29 +1,43 @@
-"""Situations by rules: known answers, and nothing made of what is missing."""
+"""Moments by the shipped file alone: known answers, fading, and nothing made of what is missing."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
+import numpy as np
 import pytest
 
 from engine.device import Device, read_device
 from engine.situation import (
-    FRESH_S,
-    INDEX,
-    SITUATIONS,
-    infer,
+    NAMED,
+    Moment,
+    Situations,
     local_clock,
     newest_device,
-    read_moment,
-    situation_of_act,
+    read_back,
+    told_of,
 )
+from engine.situation_rules import load_situations
+from engine.state import Situated, UserState
 
 MONDAY = int(datetime(2026, 2, 2, 12, 30, tzinfo=UTC).timestamp() * 1000)
+MINUTE = 60_000
 SHOP = Device(place="supermarket")
+SITUATIONS = Situations(load_situations())
+NUMBER = {name: number for number, name in enumerate(SITUATIONS.names)}
 
 
-def name_of(device: Device, hour: float) -> str:
-    return SITUATIONS[infer(device, hour)[0]]
+def at(hour: float, device: dict[str, Any] | Device, state: UserState | None = None) -> Moment:
+    told = device if isinstance(device, Device) else read_device(device)[0]
+    ms = MONDAY + round((hour - 12.5) * 3_600_000)
+    return SITUATIONS.read(state or UserState(), told, ms)
+
+
+def believing(name: str, at_ms: int = MONDAY, p: float = 0.95, **told: Any) -> UserState:
+    belief = np.full(len(NUMBER), (1 - p) / (len(NUMBER) - 1), np.float16)
+    belief[NUMBER[name]] = p
+    return UserState(situated=Situated(at_ms=at_ms, belief=belief.tobytes(), **told))
 
 
 @pytest.mark.parametrize(
@@ -32,116 +46,130 @@ def name_of(device: Device, hour: float) -> str:
         ({"place": "supermarket"}, 18, "shopping"),
         ({"place": "supermarket", "activity": "walking"}, 18, "shopping"),
         ({"place": "transit"}, 8, "commuting"),
-        ({"place": "work"}, 8, "working"),
-        ({"place": "school"}, 8, "working"),
-        ({"place": "restaurant"}, 20, "out"),
-        ({"place": "gym"}, 20, "out"),
         ({"activity": "in_vehicle"}, 8, "commuting"),
-        ({"activity": "cycling"}, 8, "commuting"),
-        ({"speed_mps": 20}, 8, "commuting"),
-        ({"speed_mps": 0}, 8, "unknown"),
-        ({"activity": "walking"}, 8, "walking"),
-        ({"activity": "running", "place": "other"}, 8, "walking"),
-        ({"activity": "walking", "place": "home"}, 15, "at_home"),
-        ({"activity": {"walking": 0.2, "still": 0.1}}, 8, "unknown"),
-        ({"place": "home"}, 15, "at_home"),
-        ({"place": "home", "orientation": "face_up"}, 18.5, "cooking"),
-        ({"place": "home", "orientation": "face_down", "activity": "still"}, 12, "cooking"),
-        ({"place": "home", "orientation": "upright"}, 18.5, "at_home"),
-        ({"place": "home", "orientation": "face_up"}, 15, "at_home"),
-        ({"place": "home", "activity": "lying"}, 15, "in_bed"),
-        ({"place": "home", "activity": "still"}, 23, "in_bed"),
-        ({"place": "home"}, 3, "in_bed"),
-        ({"place": "home", "activity": "walking"}, 23, "at_home"),
-        ({"activity": "lying"}, 23, "in_bed"),
-        ({"activity": "lying"}, 15, "unknown"),
-        ({"orientation": "face_up"}, 18.5, "unknown"),  # on a table, who knows where
+        ({"activity": "automotive", "network": "cellular"}, 17, "commuting"),
+        ({"place": "work"}, 10, "at_work"),
+        ({"place": "gym"}, 19, "exercising"),
+        ({"activity": "running"}, 7, "exercising"),
+        ({"place": "home", "activity": "lying"}, 23, "in_bed"),
+        ({"place": "home", "activity": "still"}, 3, "in_bed"),
+        ({"place": "home", "activity": "still", "network": "wifi"}, 20.5, "relaxing"),
         ({"screen": "on", "battery": 0.0, "charging": False}, 12, "unknown"),
+        ({"activity": "still"}, 17, "unknown"),
         ({}, 12, "unknown"),
     ],
 )
-def test_known_answers(device: dict[str, object], hour: float, name: str) -> None:
-    known, ignored = read_device(device)
-    situation, confidence = infer(known, hour)
+def test_known_answers(device: dict[str, Any], hour: float, name: str) -> None:
+    moment = at(hour, device)
 
-    assert (SITUATIONS[situation], ignored) == (name, [])
-    assert (confidence == 0) == (name == "unknown")
-    assert 0 <= confidence <= 1
-
-
-def test_every_situation_can_be_told() -> None:
-    told = [
-        Device(),
-        Device(activity={"walking": 1}),
-        Device(place="transit"),
-        SHOP,
-        Device(place="home", orientation="face_up"),
-        Device(place="home", activity={"lying": 1}),
-        Device(place="work"),
-        Device(place="home"),
-        Device(place="gym"),
-    ]
-
-    assert tuple(name_of(device, 12) for device in told) == SITUATIONS
-
-
-@pytest.mark.parametrize("hour", [0.0, 3.0, 7.0, 12.0, 18.0, 23.0])
-def test_a_device_that_tells_nothing_is_unknown_at_any_hour(hour: float) -> None:
-    assert infer(Device(), hour) == (0, 0.0)
+    assert moment.name == name
+    assert SITUATIONS.names[moment.situation] == name
+    assert sum(moment.probabilities) == pytest.approx(1, abs=1e-3)
+    assert moment.confidence == (moment.probabilities[moment.situation] if name != "unknown" else 0)
+    assert moment.confidence == 0 or moment.confidence >= NAMED
 
 
 def test_nothing_known_has_no_age() -> None:
-    moment = read_moment({}, None, None, MONDAY)
+    moment = SITUATIONS.read(UserState(), None, MONDAY)
 
     assert (moment.name, moment.confidence, moment.age_s) == ("unknown", 0.0, None)
     assert (moment.hour, moment.weekday, moment.device_type) == (12.5, 0, None)
+    assert moment.probabilities == (1.0, *[0.0] * (len(NUMBER) - 1))
 
 
 def test_the_requests_own_device_comes_before_the_kept_ones() -> None:
-    kept = {"phone": (MONDAY, SHOP)}
+    kept = UserState(devices={"phone": (MONDAY, SHOP)})
     told = Device(place="work", device_type="tablet")
 
-    assert read_moment(kept, None, told, MONDAY).name == "working"
-    assert read_moment(kept, None, told, MONDAY).device_type == "tablet"
-    assert read_moment(kept, None, None, MONDAY).name == "shopping"
-    # an empty one says nothing, and the kept one is not taken for it
-    assert read_moment(kept, None, Device(), MONDAY).name == "unknown"
+    assert SITUATIONS.read(kept, told, MONDAY).name == "at_work"
+    assert SITUATIONS.read(kept, told, MONDAY).device_type == "tablet"
+    assert SITUATIONS.read(kept, None, MONDAY).name == "shopping"
+    # one without a signal is no news: what is kept stands
+    assert SITUATIONS.read(kept, Device(app_version="2"), MONDAY).name == "shopping"
 
 
-def test_the_device_heard_of_last_counts() -> None:
-    kept = {"watch": (MONDAY - 60_000, SHOP), "phone": (MONDAY - 30_000, Device(place="work"))}
+def test_what_is_kept_speaks_for_its_person_only_where_they_are() -> None:
+    tablet = Device(device_type="tablet", place="home", charging=True)
+    used = Device(device_type="tablet", place="home", screen="on")
+    phone = (MONDAY - 5 * MINUTE, SHOP)
 
-    assert newest_device(kept) == (MONDAY - 30_000, Device(place="work"))
-    assert read_moment(kept, None, None, MONDAY).name == "working"
-    assert newest_device({}) is None
+    def kept(**devices: tuple[int, Device]) -> UserState:
+        return UserState(devices=devices)
+
+    # The tablet at home does not overwrite the phone in the shop …
+    assert newest_device(kept(phone=phone, tablet=(MONDAY, tablet)), MONDAY) == phone
+    assert SITUATIONS.read(kept(phone=phone, tablet=(MONDAY, tablet)), None, MONDAY).name == (
+        "shopping"
+    )
+    # … unless somebody uses it, or nothing was heard of the phone for long.
+    assert newest_device(kept(phone=phone, tablet=(MONDAY, used)), MONDAY) == (MONDAY, used)
+    later = MONDAY + 60 * MINUTE
+    assert newest_device(kept(phone=phone, tablet=(later, tablet)), later) == (later, tablet)
+    assert newest_device(UserState(), MONDAY) is None
+    assert newest_device(kept(phone=phone), MONDAY - 60 * MINUTE) is None  # as of a time before
 
 
-@pytest.mark.parametrize(
-    ("age_s", "name"),
-    [
-        (0, "shopping"),
-        (FRESH_S, "shopping"),
-        (FRESH_S + 1, "unknown"),
-        (86_400, "unknown"),
-        (-60, "shopping"),  # clocks differ
-        (-FRESH_S - 1, "unknown"),  # decided as of a time before the device was heard
-    ],
-)
-def test_a_stale_device_says_nothing(age_s: int, name: str) -> None:
-    kept = {"phone": (MONDAY - age_s * 1000, SHOP)}
+def test_a_belief_fades_to_unknown_for_a_stranger() -> None:
+    """Never to a false certainty: confidence only falls, and in the end nothing is named."""
+    state = believing("shopping")
+    moments = [
+        SITUATIONS.read(state, None, MONDAY + age * MINUTE) for age in (0, 5, 20, 60, 240, 1440)
+    ]
+    chances = [moment.probabilities[NUMBER["shopping"]] for moment in moments]
+    unknown = [moment.probabilities[0] for moment in moments]
 
-    moment = read_moment(kept, None, None, MONDAY)
+    assert moments[0].name == moments[1].name == "shopping"
+    assert chances == sorted(chances, reverse=True)
+    assert unknown == sorted(unknown)
+    assert moments[-1].name == "unknown"
+    assert unknown[-1] > 0.99
+    assert [moment.age_s for moment in moments] == [0, 300, 1200, 3600, 14400, 86400]
 
-    assert (moment.name, moment.age_s) == (name, age_s)
+
+def test_a_belief_fades_to_the_routine_of_somebody_known() -> None:
+    from engine import routine
+
+    state = believing("shopping")
+    assert state.situated is not None
+    working = np.eye(len(NUMBER), dtype=np.float32)[NUMBER["at_work"]]
+    for day in range(5):
+        for _ in range(6):
+            routine.add(state.situated.routine, day * 24 + 15, working)
+
+    moment = SITUATIONS.read(state, None, MONDAY + 150 * MINUTE)  # 15:00
+
+    assert moment.name == "at_work"
+    assert moment.confidence < 0.95
+    night = SITUATIONS.read(state, None, MONDAY + 15 * 60 * MINUTE)  # of that hour nothing is known
+    assert night.name == "unknown"
+
+
+def test_news_counts_beside_what_was_believed() -> None:
+    """In the kitchen, phone on the table: a minute in which nothing is told changes nothing."""
+    home = Device(place="home", activity={"still": 0.9})
+    cooking = believing("cooking", MONDAY + 6 * 60 * MINUTE, p=0.9)
+    fresh = SITUATIONS.read(UserState(), home, MONDAY + 361 * MINUTE)
+    after = SITUATIONS.read(cooking, home, MONDAY + 361 * MINUTE)
+    later = SITUATIONS.read(cooking, home, MONDAY + 500 * MINUTE)
+
+    assert after.name == "cooking"
+    assert fresh.probabilities[NUMBER["cooking"]] < later.probabilities[NUMBER["cooking"]] + 0.01
+    assert later.probabilities[NUMBER["cooking"]] < after.probabilities[NUMBER["cooking"]]
 
 
 def test_a_device_state_told_now_may_be_old() -> None:
-    old = Device(place="supermarket", captured_at=MONDAY - 2 * FRESH_S * 1000)
-    ahead = Device(place="supermarket", captured_at=MONDAY + 60_000)
+    old = Device(place="supermarket", captured_at=MONDAY - 3 * 3_600_000)
+    ahead = Device(place="supermarket", captured_at=MONDAY + MINUTE)
 
-    assert read_moment({}, None, old, MONDAY).name == "unknown"
-    assert read_moment({}, None, old, MONDAY).age_s == 2 * FRESH_S
-    assert read_moment({}, None, ahead, MONDAY).age_s == 0
+    assert SITUATIONS.read(UserState(), old, MONDAY).name == "unknown"
+    assert SITUATIONS.read(UserState(), old, MONDAY).age_s == 3 * 3600
+    assert SITUATIONS.read(UserState(), ahead, MONDAY).age_s == 0
+
+
+def test_a_belief_from_later_says_nothing_of_before() -> None:
+    moment = SITUATIONS.read(believing("shopping"), None, MONDAY - MINUTE)
+
+    assert (moment.name, moment.age_s) == ("unknown", None)
 
 
 @pytest.mark.parametrize(
@@ -161,20 +189,10 @@ def test_the_clock_is_local(zone: str | None, home: str | None, clock: tuple[flo
     assert local_clock(None, home, MONDAY) == local_clock(Device(), home, MONDAY)
 
 
-def test_the_local_hour_decides() -> None:
-    told = Device(place="home", time_zone="Asia/Tokyo")
-    night = MONDAY + 60 * 60_000  # 22:30 there, 13:30 in UTC
+def test_a_moment_comes_back_from_the_log_as_it_went_in() -> None:
+    moment = at(18, {"place": "supermarket", "activity": "walking", "device_type": "phone"})
 
-    assert read_moment({}, None, told, night).name == "in_bed"
-    assert read_moment({}, "Asia/Tokyo", Device(place="home"), night).name == "in_bed"
-    assert read_moment({}, None, Device(place="home"), night).name == "at_home"
-
-
-def test_the_situation_of_an_act() -> None:
-    kept = {"phone": (MONDAY, SHOP)}
-
-    assert situation_of_act({}, None, None, MONDAY) == 0
-    assert situation_of_act(kept, None, None, MONDAY + 60_000) == INDEX["shopping"]
-    assert situation_of_act(kept, None, None, MONDAY - 1) == 0  # a late event, from before
-    assert situation_of_act(kept, None, None, MONDAY + FRESH_S * 1000 + 1) == 0
-    assert situation_of_act(kept, None, Device(place="work"), MONDAY) == INDEX["working"]
+    assert read_back(told_of(moment), moment.at_ms) == Moment(
+        **{name: getattr(moment, name) for name in Moment.__slots__}
+        | {"activity": {name: round(share, 3) for name, share in moment.activity.items()}}
+    )

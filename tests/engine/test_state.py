@@ -391,7 +391,7 @@ def test_a_raw_motion_window_is_not_kept(make: Any) -> None:
     state = folded([make.device("u", Device(motion=motion, screen="on"))])
 
     assert state.devices[""][1] == Device(screen="on")
-    assert len(encode_state(state)) < 200
+    assert len(encode_state(state)) < 400
 
 
 def test_attributes_merge_by_time_and_null_removes(make: Any) -> None:

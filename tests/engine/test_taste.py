@@ -7,7 +7,7 @@ import pytest
 
 from engine.actions import Action, Actions, load_actions
 from engine.catalog import Catalog
-from engine.situation import INDEX, Moment
+from engine.situation import Moment
 from engine.state import ITEM, TOUCH, Touch, UserState
 from engine.taste import Taste, TasteSettings, read_taste, weights_by_term
 
@@ -16,7 +16,7 @@ DAY_S = 86_400
 WEIGHTS = np.zeros(256, np.float32)
 WEIGHTS[:4] = 1, 4, -4, 8  # view, like, unlike, cook
 SETTINGS = TasteSettings(half_life_days=10, other_situation=0.5, older=0.25)
-COOKING, WALKING = INDEX["cooking"], INDEX["walking"]
+COOKING, WALKING = 2, 4  # numbers of situations
 
 
 def moment(situation: int = 0) -> Moment:

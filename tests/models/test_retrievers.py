@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from engine.situation import Moment
 from engine.taste import Taste
 from models import factors, hybrid, item_item, popularity, spectral
 from models.artifact import read_artifact
@@ -44,6 +45,13 @@ def popular() -> popularity.Popular:
     ages = np.zeros(len(items))
     settings = popularity.PopularSettings()
     return popularity.fit(items, acts.data, ages, situations, len(IDS), settings)
+
+
+def moment(situation: int, chance: float) -> Moment:
+    chances = [0.0] * 10
+    chances[situation] = chance
+    chances[0] += 1 - chance
+    return Moment(0, situation, chance, 0.0, 12.0, 0, probabilities=tuple(chances))
 
 
 def light() -> hybrid.Hybrid:
@@ -231,10 +239,27 @@ def test_als_folds_in_what_it_was_fitted_to(fitted: dict[str, Any]) -> None:
 
 def test_a_situation_has_its_own_popularity(fitted: dict[str, Any]) -> None:
     model = fitted["popular"]
-    for situation, own in ((1, range(KIND)), (2, range(KIND, 24))):
-        items, _ = model.search(model.here(taste(), situation), KIND)
+    for situation, own, others in (
+        (1, range(KIND), range(KIND, 24)),
+        (2, range(KIND, 24), range(KIND)),
+    ):
+        here = model.here(moment(situation, 1.0))
+        items, _ = model.search(here, KIND)
         assert set(items.tolist()) == set(own)
-    assert model.here(taste(), 8) == model.user(taste())
+        assert (model.lift(here, np.array(own, np.int32)) > 0.3).all()
+        assert (model.lift(here, np.array(others, np.int32)) < -0.3).all()
+        # Half sure, it is half as much wanted: the mean of the situation's share and everyone's.
+        unsure = model.here(moment(situation, 0.5))
+        mean = (np.exp(model.lift(here, items)) + 1) / 2
+        assert np.exp(model.lift(unsure, items)) == pytest.approx(mean, rel=1e-5)
+        assert model.score(unsure, items) == pytest.approx(
+            mean * model.score(model.user(taste()), items), rel=1e-5
+        )
+    everyone = model.here(moment(8, 1.0))  # one that training never saw
+    items = np.array([0, 5, 24, 99, -1], np.int32)
+    assert everyone.situation == 0
+    assert model.lift(everyone, items)[:2].tolist() == [0, 0]
+    assert np.isnan(model.lift(everyone, items)[2:]).all()
 
 
 def test_old_acts_fade() -> None:

@@ -20,6 +20,8 @@ from engine.objective import Objective, Outcome
 from engine.recommending import Recommending
 from engine.records import Entry, ItemRecord, TermRecord, encode
 from engine.settings import Settings
+from engine.situation_rules import load_situations
+from models.shipped import shipped_situations
 from training.contest import TOO_FEW_COLD, WITH_HYBRID, WITHOUT_HYBRID, Verdict, hybrid_verdict
 from training.fitting import fit_sources
 from training.material import Job, Material, gather_material
@@ -32,6 +34,8 @@ USERS, EARLY, LATE, TOUCHES = 60, 40, 60, 14
 LATE_BORN = BORN + 1_000 * HOUR
 
 Weigh = Callable[..., tuple[Material, Verdict]]
+
+SITUATIONS = shipped_situations(load_situations())
 
 
 @pytest.fixture
@@ -52,7 +56,7 @@ def weigh(tmp_path: Path, log: Any, make: Any) -> Weigh:
             TrainingSettings,
         )
         objective = Objective({"view": Outcome(1, ["view"], within_hours=48)})
-        job = Job(settings, training, load_actions(), objective, Recommending(), ())
+        job = Job(settings, training, load_actions(), objective, Recommending(), SITUATIONS, ())
         history = read(job)
         material = gather_material(job, history)
         sources = fit_sources(history, material.acts_upto(material.cuts.rows), training)

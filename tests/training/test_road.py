@@ -29,7 +29,9 @@ from engine.records import (
 )
 from engine.settings import Settings
 from engine.situation import Moment
+from engine.situation_rules import load_situations
 from models.registry import open_registry
+from models.shipped import shipped_situations
 from training.datasets import seen_decisions
 from training.evaluate import Judged, better, interval, judge, stakes
 from training.examination import examination
@@ -254,7 +256,13 @@ def job(tmp_path: Path, log: Any, make: Any, actions: Actions) -> Job:
     )
     objective = Objective({"view": Outcome(1, ["view"], within_hours=48)})
     return Job(
-        settings, training, actions, objective, Recommending(), ("factors", "similar", "popular")
+        settings,
+        training,
+        actions,
+        objective,
+        Recommending(),
+        shipped_situations(load_situations()),
+        ("factors", "similar", "popular"),
     )
 
 

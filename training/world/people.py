@@ -15,6 +15,9 @@ from training.world.laws import Law
 from training.world.recipes import CUISINES, INGREDIENTS, OMNIVORE, VEGAN, VEGETARIAN
 
 SITUATIONS = ("bed", "sofa", "kitchen", "desk", "shop", "transit", "gym", "out")
+# As an app's situations.yaml calls them; being out is none that it knows.
+CALLED = ("in_bed", "relaxing", "cooking", "at_work", "shopping", "commuting", "exercising",
+          "unknown")  # fmt: skip
 BED, SOFA, KITCHEN, DESK, SHOP, TRANSIT, GYM, OUT = range(8)
 PURPOSES = ("cook", "shop", "plan", "browse", "pass")  # pass: only passing the time
 MEANING = (3, 3, 0, 2, 1, 4, 2, 3)  # the usual purpose of each situation

@@ -19,7 +19,8 @@ from training.world.laws import LAWS
 from training.world.ledger import Ledger
 from training.world.lines import Line
 from training.world.moments import Moments, device_of, local, offsets_s
-from training.world.oracle import expected
+from training.world.oracle import expected, situation_given_signals
+from training.world.people import CALLED
 from training.world.policies import PolicyName
 from training.world.pushes import CATEGORIES, away_chance, openness, receive, visit_chance
 from training.world.sensors import Sensors, synthetic_sensors
@@ -189,6 +190,17 @@ class World:
     def oracle_goodwill(self, visit: Visit, item_ids: Sequence[str]) -> Floats:
         """Expected change of goodwill, which brings people back or keeps them away: float [k]."""
         return self._expected(visit, item_ids)[1]
+
+    def situation(self, visit: Visit) -> str:
+        """What it really is, by the name that an app has for it; nothing but a judge may ask."""
+        return CALLED[int(self._waiting(visit).moment.situation[0])]
+
+    def oracle_situation(self, visit: Visit) -> dict[str, float]:
+        """How likely each situation is to somebody who knows the law and everyone's routine."""
+        core, moment = self.core, self._waiting(visit).moment
+        persons = core.people.of_account(int(core.people.account[moment.person[0]]))
+        odds = situation_given_signals(core.people, core.sensors, moment, persons).sum(axis=0)
+        return dict(zip(CALLED, odds.tolist(), strict=True))
 
     def oracle_push(self, user_id: str, at_s: float) -> float:
         """Expected visits more, or fewer, on that day if a push went out then."""
