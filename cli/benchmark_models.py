@@ -16,7 +16,13 @@ import msgspec
 import numpy as np
 import typer
 
-from cli import benchmark_situations, benchmark_speed, benchmark_world
+from cli import (
+    benchmark_context,
+    benchmark_motion,
+    benchmark_situations,
+    benchmark_speed,
+    benchmark_world,
+)
 from cli.asking import Service, answering, ask_all, item_ids
 from cli.benchmark import Figures, Json, Out, report
 from cli.homes import Home, home_at, kairos, release_of, served, temporary_home
@@ -52,6 +58,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `kairos benchmark`."""
     app.command("gowalla")(gowalla)
     app.command("movielens_small")(movielens_small)
+    benchmark_motion.register(app)
+    benchmark_context.register(app)
     benchmark_speed.register(app)
     benchmark_world.register(app)
     benchmark_situations.register(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,8 +74,10 @@ def situation_gain(
         with temporary_home() as home, console().status(name):
             world, decider = _begun(home, name, users, seed, None)
             _learn(home, decider.log)
+            decider = _trained(home, decider)
+            answer = decider.answer()
             for visit in visits(world, served):
-                decision_id, items = decider.answer()(visit)
+                decision_id, items = answer(visit)
                 decider.log.take(world.respond(visit, items, decision_id))
             decider.log.settle()
             both = fit_both(_job(home, decider))
@@ -115,6 +118,23 @@ def _learn(home: Path, log: SimulatedLog) -> dict[str, Any]:
     log.situations = published_situations(registry, log.situations.file)
     made: dict[str, Any] = msgspec.to_builtins(told)
     return made
+
+
+def _trained(home: Path, decider: Decider) -> Decider:
+    """`kairos train` as a function: what it publishes serves, and makes the rows to learn from."""
+    from models.loading import load
+    from models.registry import open_registry
+    from training.run import run
+
+    registry = open_registry(_settings(home))
+    run(_job(home, decider), registry)
+    release = registry.current()
+    assert release is not None
+    artifacts = {
+        version.model: registry.artifact(version).aligned(decider.log.catalog.by_id)
+        for version in release.versions()
+    }
+    return replace(decider, models=load(artifacts), release=release.release_id)
 
 
 def _job(home: Path, decider: Decider) -> Any:

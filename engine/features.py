@@ -27,6 +27,7 @@ from engine.state import (
 )
 
 SESSION_S = 30 * 60
+HERE_ACTS = 5
 
 # name -> what it is. The order is the matrix's; a change makes every published ranker unfit.
 TABLE: Mapping[str, str] = {
@@ -61,7 +62,7 @@ TABLE: Mapping[str, str] = {
     "shown": "how often it was shown to the user lately",
     "hours_since_shown": "log1p; NaN: not lately",
     "touched": "the user's acts on it among the last 50",
-    "affinity_here": "its best category's share of the last 50 acts in situations like this one",
+    "affinity_here": "a category's share of acts in situations like this one, less of all 50",
     "here": "log of how much more it is wanted in this situation; NaN: not known",
     # what the sources say
     **{
@@ -287,24 +288,29 @@ def _here_features(
     alike: NDArray[np.float32],
 ) -> None:
     """How much of what was done in situations like this one shares a category with each item."""
-    most, total = np.int32(0), np.float32(2)  # two acts' worth of not knowing
+    most, total, acts = np.int32(0), np.float32(0), np.float32(max(len(recent), 1))
     for item in recent:
         if item < len(categories):
             for category in categories[item]:
                 most = max(most, category)
-    done = np.zeros(most + 1, np.float32)
+    done, ever = np.zeros(most + 1, np.float32), np.zeros(most + 1, np.float32)
     for place in range(len(recent)):
         total += alike[place]
         if recent[place] < len(categories):
             for category in categories[recent[place]]:
                 if category >= 0:
                     done[category] += alike[place]
+                    ever[category] += 1
     for n in range(len(items)):
         best = np.float32(0)
         for category in categories[items[n]]:
             if 0 <= category < len(done):
-                best = max(best, done[category])
-        rows[n, _CROSS + 7] = best / total
+                usual = ever[category] / acts
+                # As many acts of the usual kind again as HERE_ACTS: few say little.
+                share = (done[category] + HERE_ACTS * usual) / (total + HERE_ACTS)
+                if abs(share - usual) > abs(best):
+                    best = share - usual
+        rows[n, _CROSS + 7] = best
 
 
 @compiled("void(f4[:,::1], f4[:,::1], u1[::1])")

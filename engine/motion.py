@@ -7,9 +7,11 @@ second of data gives None, a gyroscope that does not fit its accelerometer is dr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from engine.device import MAX_SAMPLES, Motion
@@ -28,6 +30,7 @@ STRAY_GRAVITY_G = 0.5  # a mean vector this long is not the motion of a person
 FASTEST_RAD_S = 40.0  # gyroscopes of phones end at 35 (2,000 °/s)
 LARGEST = 1e4  # of any number of any sensor, in any unit; NaN is not below it
 SAME_RATE = 0.01  # a clock this near to the wanted rate needs no resampling
+FINEST = 64  # denominator of a ratio of rates
 TAPS = 8  # zero crossings of the interpolation kernel on each side
 
 
@@ -43,9 +46,10 @@ class Samples:
         """The same, resampled; itself where the rate is the same within a hundredth."""
         if abs(self.rate_hz / rate_hz - 1) <= SAME_RATE:
             return self
-        acc = resample(self.acc, self.rate_hz, rate_hz)
-        gyro = None if self.gyro is None else resample(self.gyro, self.rate_hz, rate_hz)
-        return Samples(rate_hz, acc, gyro)
+        if self.gyro is None:
+            return Samples(rate_hz, resample(self.acc, self.rate_hz, rate_hz), None)
+        both = resample(np.hstack((self.acc, self.gyro)), self.rate_hz, rate_hz)
+        return Samples(rate_hz, both[:, :3], both[:, 3:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,26 +115,37 @@ def _constant(vectors: Floats) -> bool:
 
 
 def resample(vectors: Floats, rate_hz: float, wanted_hz: float) -> Floats:
-    """float32 [m, 3] at `wanted_hz` of float32 [n, 3] at `rate_hz`, over the same span.
+    """float32 [m, columns] at `wanted_hz` of float32 [n, columns] at `rate_hz`, over the same span.
 
     Band-limited interpolation by a windowed sinc (Smith, "Digital Audio Resampling Home Page",
-    2002): what the lower of the two rates cannot carry is filtered out before it can alias.
+    2002): what the lower of the two rates cannot carry is filtered out before it can alias. The
+    ratio is taken as the nearest fraction with a small denominator, a hundredth off at most, so
+    that a few rows of weights serve all samples in one product.
     """
-    at, weights = _kernel(len(vectors), round(rate_hz, 2), wanted_hz)
-    made: Floats = np.einsum("mk,mkc->mc", weights, vectors[at])
-    return made
+    ratio = Fraction(rate_hz / wanted_hz).limit_denominator(FINEST)
+    step, phases = ratio.numerator, ratio.denominator
+    weights, before = _kernel(step, phases)
+    made = (len(vectors) - 1) * phases // step + 1
+    blocks = -(-made // phases)
+    after = (blocks - 1) * step + weights.shape[1] - before - len(vectors)
+    padded = np.pad(vectors, ((before, max(after, 0)), (0, 0)), "edge")
+    windows = sliding_window_view(padded, weights.shape[1], axis=0)[::step][:blocks]
+    found: Floats = np.moveaxis(windows @ weights.T, 2, 1).reshape(-1, vectors.shape[1])[:made]
+    return found
 
 
-@lru_cache(maxsize=64)
-def _kernel(count: int, rate_hz: float, wanted_hz: float) -> tuple[NDArray[np.intp], Floats]:
-    """Which samples [m, taps] make each new one, and with what weight; rows of weights sum to 1."""
-    made = int((count - 1) * wanted_hz / rate_hz) + 1
-    centre = np.arange(made) * (rate_hz / wanted_hz)
-    cutoff = min(1.0, wanted_hz / rate_hz)  # of the old Nyquist frequency
+@lru_cache(maxsize=256)
+def _kernel(step: int, phases: int) -> tuple[Floats, int]:
+    """Weights [phases, taps] for `phases` new samples out of `step` old; old ones before the first.
+
+    Rows sum to 1.
+    """
+    cutoff = min(1.0, phases / step)  # of the old Nyquist frequency
     half = int(np.ceil(TAPS / cutoff))
-    at = np.floor(centre).astype(np.intp)[:, None] + np.arange(1 - half, half + 1)
-    distance = (at - centre[:, None]) * cutoff
+    old = np.arange(-half, step + half)
+    new = np.arange(phases) * step / phases
+    distance = (old - new[:, None]) * cutoff
     hann = np.cos(np.clip(distance / TAPS, -1, 1) * (np.pi / 2)) ** 2
     weights = np.sinc(distance) * hann
     weights /= weights.sum(axis=1, keepdims=True)
-    return np.clip(at, 0, count - 1), weights.astype(np.float32)
+    return weights.astype(np.float32), half

@@ -69,7 +69,9 @@ def piece_features(window: Window) -> Floats:
     acc = _pieces(window.acc)
     gyro = np.full_like(acc, np.nan) if window.gyro is None else _pieces(window.gyro)
     mean = acc.mean(axis=1, keepdims=True)
-    up = mean / np.linalg.norm(mean, axis=2, keepdims=True) if window.gravity else mean * np.nan
+    # A phone that tumbles evenly has no up: nothing lies along it then.
+    length = np.maximum(np.linalg.norm(mean, axis=2, keepdims=True), 1e-9)
+    up = mean / length if window.gravity else mean * np.nan
     moved = acc - mean
     blocks = (
         _statistics(_signals(acc, moved, gyro, up)),
@@ -113,12 +115,13 @@ def _signals(acc: Doubles, moved: Doubles, gyro: Doubles, up: Doubles) -> Double
 
 
 def _dot(vectors: Doubles, up: Doubles) -> Doubles:
-    found: Doubles = np.einsum("pni,pi->pn", vectors, up[:, 0])
+    found: Doubles = (vectors @ up.transpose(0, 2, 1))[:, :, 0]
     return found
 
 
 def _length(vectors: Doubles) -> Doubles:
-    found: Doubles = np.sqrt(np.einsum("pni,pni->pn", vectors, vectors))
+    x, y, z = (vectors[:, :, axis] for axis in range(3))
+    found: Doubles = np.sqrt(x * x + y * y + z * z)
     return found
 
 
@@ -166,7 +169,7 @@ def _rhythms(moved: Doubles, gyro: Doubles, up: Doubles) -> tuple[Doubles, Doubl
 def _powers(spectrum: Spectrum, up: Doubles) -> tuple[Doubles, Doubles, Doubles]:
     """Power [pieces, bins] of the whole vector, along up, and across it."""
     whole = (spectrum.real**2 + spectrum.imag**2).sum(axis=2)
-    along = np.einsum("pfi,pi->pf", spectrum, up[:, 0])
+    along = (spectrum @ up.transpose(0, 2, 1))[:, :, 0]
     upward = along.real**2 + along.imag**2
     return whole, upward, np.maximum(whole - upward, 0)
 
@@ -185,8 +188,8 @@ def _bands(power: Doubles) -> Doubles:
 
 def _pairs(push: Spectrum, turn: Spectrum, up: Doubles, energy: Doubles) -> Doubles:
     """Length of the correlation of vertical with across, and with tilting, by lag."""
-    rising = np.einsum("pfi,pi->pf", push, up[:, 0])
-    spinning = np.einsum("pfi,pi->pf", turn, up[:, 0])
+    rising = (push @ up.transpose(0, 2, 1))[:, :, 0]
+    spinning = (turn @ up.transpose(0, 2, 1))[:, :, 0]
     found = []
     for spectrum, along, rhythm in ((push, rising, "across"), (turn, spinning, "tilting")):
         across = spectrum - along[:, :, None] * up
@@ -201,5 +204,5 @@ def _spread(vectors: Doubles) -> Doubles:
     if np.isnan(vectors[0, 0, 0]):
         return np.full((len(vectors), 3), np.nan)
     centred = vectors - vectors.mean(axis=1, keepdims=True)
-    covariance = np.einsum("pni,pnj->pij", centred, centred) / PIECE
+    covariance = centred.transpose(0, 2, 1) @ centred / PIECE
     return np.sqrt(np.maximum(np.linalg.eigvalsh(covariance), 0))

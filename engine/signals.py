@@ -147,7 +147,7 @@ def remember(memory: bytes, at_s: float, numbers: Floats) -> bytes:
 
 
 def row(numbers: Floats, memory: bytes, at_s: float, hour: float) -> Floats:
-    """float32 [COUNT]: quantities, what was remembered before them, the local hour 0–24."""
+    """float32 [COUNT]: a moment's quantities, what was remembered before, the local hour 0–24."""
     before_s, kept = _opened(memory)
     made = np.empty(COUNT, np.float32)
     _row(numbers, kept, max(at_s - before_s, 0.0), hour, made)
@@ -207,7 +207,7 @@ def _floor(before: float, elapsed_s: float, value: float) -> float:
     """The lowest value seen, slowly forgotten: what the sensor tells of a phone on a table."""
     if before != before:
         return max(value, LEAST_FLOOR) if value == value else np.nan
-    risen = before * 2.0 ** (elapsed_s / FLOOR_DOUBLES_S)
+    risen: float = before * 2.0 ** (elapsed_s / FLOOR_DOUBLES_S)
     return min(risen, max(value, LEAST_FLOOR)) if value == value else risen
 
 

@@ -16,6 +16,8 @@ to one and a third of the spread at 5 s or less, and is unknown below 10 s.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -91,8 +93,8 @@ def _of_sensor(vectors: Floats) -> Doubles:
 
 def _statistics(magnitude: Doubles) -> Doubles:
     mean, std = magnitude.mean(), magnitude.std()
-    centred = magnitude - mean
-    third, fourth = (centred**3).mean(), (centred**4).mean()
+    squared = (centred := magnitude - mean) ** 2
+    third, fourth = (squared * centred).mean(), (squared * squared).mean()
     time_entropy = _entropy(magnitude) + np.log(SAMPLES / len(magnitude))
     return np.array(
         (
@@ -100,17 +102,41 @@ def _statistics(magnitude: Doubles) -> Doubles:
             std,
             np.cbrt(third),
             fourth**0.25,
-            *np.percentile(magnitude, (25, 50, 75)),
-            _entropy(np.histogram(magnitude, BINS)[0]),
+            *_quartiles(magnitude),
+            _entropy(_histogram(magnitude)),
             time_entropy if magnitude.any() else 0.0,
         )
     )
 
 
+def _quartiles(magnitude: Doubles) -> Doubles:
+    """Interpolated between the samples next to them; np.percentile takes five times as long."""
+    ordered = np.sort(magnitude)
+    at = (len(ordered) - 1) * np.array((0.25, 0.5, 0.75))
+    low = at.astype(np.intp)
+    high = np.minimum(low + 1, len(ordered) - 1)
+    quartiles: Doubles = ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+    return quartiles
+
+
+def _histogram(magnitude: Doubles) -> NDArray[np.intp]:
+    """Counts in BINS equal bins from the least to the greatest."""
+    least = magnitude.min()
+    width = (magnitude.max() - least) / BINS
+    if width <= 0:
+        return np.array([len(magnitude)])
+    return np.bincount(np.minimum((magnitude - least) / width, BINS - 1).astype(np.intp))
+
+
+@lru_cache(maxsize=64)
+def _hamming(count: int) -> Doubles:
+    return np.hamming(count)
+
+
 def _spectrum(magnitude: Doubles) -> Doubles:
     """Log energies of five bands and the entropy, of the Hamming window's normalised power."""
     count = len(magnitude)
-    power = np.abs(np.fft.rfft(np.hamming(count) * magnitude)) ** 2
+    power = np.abs(np.fft.rfft(_hamming(count) * magnitude)) ** 2
     frequency = np.fft.rfftfreq(count, 1 / RATE_HZ)
     if count % 2 == 0:  # the authors' frequencies end below Nyquist
         power, frequency = power[:-1], frequency[:-1]

@@ -148,7 +148,7 @@ def _usual(prior: Table, labelled: Labelled) -> Table:
         hours = (labelled.hour + away) % 24
         np.add.at(counts, (labelled.weekend, hours, labelled.situation), share)
     found = HOUR_COUNTS * prior + counts
-    return (found / found.sum(axis=2, keepdims=True)).astype(np.float32)
+    return np.asarray(found / found.sum(axis=2, keepdims=True), np.float32)
 
 
 def _believed(looks: Looks, labelled: Labelled) -> dict[str, float]:

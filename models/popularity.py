@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from engine.candidates import Items, Mask, Scores, first_allowed
@@ -18,13 +19,15 @@ from engine.situation import Moment
 from engine.state import SURE
 from engine.taste import Taste
 from models.artifact import Artifact, Meta
+from models.lifts import fit_lifts
 
 
 class PopularSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How fast an act is forgotten, and how much must be known of a situation to go by it."""
 
     half_life_days: float = 14.0
-    overall: float = 20.0  # acts that the overall share counts as, beside a situation's own
+    own: float = 20.0  # acts on an item in a situation that are half believed beside its attributes
+    strength: float = 10.0  # of the prior that an attribute's weight is 0; see models.lifts
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +125,30 @@ def fit(
     situations: NDArray[np.integer],
     size: int,
     settings: PopularSettings,
+    attributes: sp.csr_matrix | None = None,
 ) -> Popular:
     """Fit to acts: arrays [m] of item, weight (those ≤ 0 count for nothing), age and situation.
 
-    `size` is the number of items, `situations` 0 where it was not known.
+    `size` is the number of items, `situations` 0 where it was not known; `attributes` CSR
+    [items, values] say what items have in common (models.lifts.attribute_rows).
     """
     faded = np.maximum(weights, 0) * np.exp2(-age_days / settings.half_life_days)
     last = int(situations.max(initial=0))
-    counts = np.zeros((size, last + 1), np.float64)
-    np.add.at(counts, (items, situations), faded)
-    total = counts.sum(axis=1)
-    overall = total / max(total.sum(), np.finfo(np.float64).tiny)
-    # Shrunk to the overall share: ten acts in a situation say little about 3,000 items.
-    weight = settings.overall
-    shares = (counts + weight * overall[:, np.newaxis]) / (counts.sum(axis=0) + weight)
-    shares[:, 0] = overall
-    return Popular(settings, shares.astype(np.float32))
+    overall = _sums(items, faded, size)
+    overall /= max(overall.sum(), np.finfo(np.float64).tiny)
+    # In a situation acts are counted, not weighed: a few that weigh ten are not ten times known.
+    acts = (weights > 0) * np.exp2(-age_days / settings.half_life_days)
+    counts = np.stack([_sums(items, acts * (situations == s), size) for s in range(last + 1)], 1)
+    at_large = counts.sum(axis=1) / max(counts.sum(), np.finfo(np.float64).tiny)
+    lifts = np.ones_like(counts)
+    if attributes is not None:
+        lifts = fit_lifts(attributes, counts, at_large, settings.strength)
+    # Gamma-Poisson: an item's own acts count beside what its attributes let expect of it.
+    expected = counts.sum(axis=0) * at_large[:, np.newaxis] * lifts
+    lifts *= (counts + settings.own) / (expected + settings.own)
+    lifts[:, 0] = 1
+    return Popular(settings, (overall[:, np.newaxis] * lifts).astype(np.float32))
+
+
+def _sums(items: Items, weights: NDArray[np.floating], size: int) -> NDArray[np.float64]:
+    return np.bincount(items, weights, size).astype(np.float64)

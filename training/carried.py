@@ -8,6 +8,7 @@ Source: Vaizman, Ellis and Lanckriet 2017, http://extrasensory.ucsd.edu/.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from models.motion import CARRIER_COLUMNS, CARRIERS
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+
+CLASSES = range(len(CARRIERS))
 
 NAME = "extrasensory"
 VEHICLES = ("IN_A_CAR", "ON_A_BUS", "DRIVE_-_I_M_THE_DRIVER", "DRIVE_-_I_M_A_PASSENGER")
@@ -95,24 +98,54 @@ def _carriers(said: dict[str, Mask]) -> Ints:
     return np.where(moving.any(axis=0), one, np.where(resting, 4, -1)).astype(np.int64)
 
 
-def fit_carrier(minutes: Minutes, taught: Mask, seed: int = 1) -> Classifier:
-    """A model from the felt minutes among `taught` [n]: whole, and in part without what may lack.
+@dataclass(frozen=True, slots=True)
+class Filmed:
+    """Windows of HAPT in the same columns: feet and nothing, labelled from video."""
 
-    Each class weighs the same, so that the answer is the motion's and not this group's habit of
-    sitting; an app that knows how often its people ride can multiply that in.
+    rows: Floats  # [n, CARRIER_COLUMNS]
+    carrier: Ints  # [n], of CARRIERS
+
+    def only(self, these: Mask) -> Filmed:
+        """Those of them."""
+        return Filmed(self.rows[these], self.carrier[these])
+
+
+def fit_carrier(minutes: Minutes, taught: Mask, filmed: Filmed, seed: int = 1) -> Classifier:
+    """A model from the felt minutes among `taught` [n], whole and without what may lack, and film.
+
+    Without the film a third to a half of HAPT's walking windows were called cycling. A class weighs
+    as many people as do it, those on film counted like the others: what is asked is the motion, not
+    this group's habit of sitting.
     """
     rng = np.random.default_rng(seed)
     share = np.where(minutes.carrier == CARRIERS.index("nothing"), RESTING_SHARE, 1.0)
     chosen = np.flatnonzero(taught & minutes.felt & (rng.random(len(share)) < share))
     parts = [chosen, *(chosen[start::4] for start in range(4))]
     rows = [minutes.lacking(lack)[part] for lack, part in zip(LACKS, parts, strict=True)]
-    labels = minutes.carrier[np.concatenate(parts)]
+    told = minutes.carrier[np.concatenate(parts)]
+    people = [len(np.unique(minutes.person[chosen[minutes.carrier[chosen] == k]])) for k in CLASSES]
+    blind = filmed.rows[::2].copy()
+    blind[:, _GYRO] = np.nan
+    seen = np.concatenate((filmed.carrier, filmed.carrier[::2]))
+    weights = np.concatenate((_shares(told, people), _shares(seen, people)))
+    return fit_classes(
+        np.concatenate((*rows, filmed.rows, blind)),
+        np.concatenate((told, seen)),
+        (weights / weights.mean()).astype(np.float32),
+        len(CARRIERS),
+        SETTINGS,
+        seed,
+    )
+
+
+def _shares(labels: Ints, people: Sequence[int]) -> NDArray[np.float64]:
+    """float64 [n]: each class's people, as many as `people` says, shared among its rows."""
     counts = np.bincount(labels, minlength=len(CARRIERS))
-    weights = (len(labels) / len(CARRIERS) / np.maximum(counts, 1))[labels].astype(np.float32)
-    return fit_classes(np.concatenate(rows), labels, weights, len(CARRIERS), SETTINGS, seed)
+    shares: NDArray[np.float64] = (np.array(people) / np.maximum(counts, 1))[labels]
+    return shares
 
 
-def evaluate_carrier(minutes: Minutes) -> dict[str, Any]:
+def evaluate_carrier(minutes: Minutes, filmed: Filmed) -> dict[str, Any]:
     """People left out by `cv_fold`: areas under the curve, recalls, balanced accuracy, confusion.
 
     Of the minutes that the phone can have felt, for each of LACKS, and of all as labelled.
@@ -120,7 +153,7 @@ def evaluate_carrier(minutes: Minutes) -> dict[str, Any]:
     chances = {lack: np.empty((len(minutes.carrier), len(CARRIERS))) for lack in LACKS}
     for fold in np.unique(minutes.fold):
         left_out = minutes.fold == fold
-        model = fit_carrier(minutes, ~left_out)
+        model = fit_carrier(minutes, ~left_out, filmed)
         for lack, found in chances.items():
             found[left_out] = model.chances(minutes.lacking(lack)[left_out])
     figures: dict[str, Any] = {"felt: " + who: n for who, n in _behind(minutes).items()}

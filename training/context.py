@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import signals
+from engine.senses import LABELS
 from engine.window_summary import LENGTHY
 from models.boosting import Binary, BinarySettings, fit_binary
-from models.context import HOURS, LABELS, ContextMeta, ContextModel
+from models.context import HOURS, ContextMeta, ContextModel
 from models.export import PARITY, NotEqual, calibrated, trees_graph
 from training.extrasensory import Minutes, rows
 
@@ -45,9 +46,13 @@ OF_LABEL = {
     "eating": "EATING",
 }
 EVERY = 4  # minutes: neighbours say nearly the same, and a fit on a quarter of them costs a quarter
-POORER = 0.35  # share of the learned rows as a phone that tells less would have made them
+# True in fewer than 6,000 minutes: smaller trees.
+RARE = frozenset({"in_vehicle", "in_hand", "in_bag", "driving", "cooking", "shopping"})
+POORER = 0.4  # share of the learned rows as a phone that tells less would have made them
 SEED = 1
-SLOPES = (0.2, 1.5)  # of Platt's calibration: beyond it the training people disagree too much
+EVIDENCE = 20.0  # independent minutes that a person is worth in a calibration
+PULL = 4.0  # of a slope towards 1, in the same measure
+FLATTEST = 0.2  # of slopes: a model is never turned round
 CLOCK_PRIOR = 5.0  # people's hours: how much of the overall rate is mixed into each hour's
 
 
@@ -56,8 +61,10 @@ def truths(minutes: Minutes) -> Labels:
     return np.stack([minutes.labels[OF_LABEL[label]] for label in LABELS], axis=1)
 
 
-def settings_of(yes: int) -> BinarySettings:
-    """Fewer trees where fewer minutes came true."""
+def settings_of(label: str) -> BinarySettings:
+    """How the trees of a label grow."""
+    if label in RARE:
+        return BinarySettings(trees=80, leaves=4, l2=50.0, columns=0.2)
     return BinarySettings(trees=60)
 
 
@@ -73,28 +80,33 @@ class Platt:
         return made
 
 
-def fit_platt(logits: Doubles, truth: Flags, weights: Doubles) -> Platt:
-    """By Newton's method; the slope within SLOPES."""
+def fit_platt(logits: Doubles, truth: Flags, users: NDArray[np.int64]) -> Platt:
+    """By Newton's method, as if every person were EVIDENCE minutes; the slope drawn to 1.
+
+    Minutes of one person are hardly independent: without the pull a few people's habits turn the
+    slope, and with it the order of the chances of two folds.
+    """
+    weights = np.full(len(truth), EVIDENCE * len(np.unique(users)) / max(len(truth), 1))
     slope, intercept = 1.0, 0.0
-    for _ in range(30):
+    for _ in range(50):
         chance = 1 / (1 + np.exp(-(slope * logits + intercept)))
         off, spread = weights * (chance - truth), weights * chance * (1 - chance)
-        gradient = np.array([off @ logits, off.sum()])
-        cross = spread @ logits
-        hessian = np.array([[spread @ logits**2 + 1e-6, cross], [cross, spread.sum() + 1e-6]])
-        step = np.linalg.solve(hessian, gradient)
+        gradient = np.array([off @ logits + PULL * (slope - 1), off.sum()])
+        cross = float(spread @ logits)
+        hessian = np.array([[spread @ logits**2 + PULL, cross], [cross, spread.sum() + 1e-3]])
+        step = np.clip(np.linalg.solve(hessian, gradient), -0.5, 0.5)
         slope, intercept = slope - float(step[0]), intercept - float(step[1])
-        slope = min(max(slope, SLOPES[0]), SLOPES[1])
         if np.abs(step).max() < 1e-6:
             break
-    return Platt(slope, intercept)
+    return Platt(max(slope, FLATTEST), intercept)
 
 
 def person_weights(users: NDArray[np.int64]) -> Floats:
     """float32 [n], 1 on the mean: every person counts the same."""
     counts = np.bincount(users)
     weights = 1.0 / counts[users]
-    return (weights / weights.mean()).astype(np.float32)
+    made: Floats = (weights / weights.mean()).astype(np.float32)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +167,11 @@ def _seldom(numbers: Floats, rng: np.random.Generator) -> Lost:
     return numbers, rng.random(len(numbers)) < 0.1
 
 
+def _first_sight(numbers: Floats, rng: np.random.Generator) -> Lost:
+    """A phone of which nothing is remembered: new, or unheard of for hours."""
+    return numbers, np.zeros(len(numbers), np.bool_)
+
+
 _GYRO = tuple(name for name in signals.OF_WINDOW if name.startswith("gyro_"))
 _ACC = tuple(n for n in (*signals.OF_WINDOW, *signals.GRAVITY) if n not in _GYRO)
 _LENGTHY = tuple(name for name, column in signals.SUMMARIZED.items() if column in LENGTHY)
@@ -165,18 +182,23 @@ POOR: Mapping[str, Lose] = {
     "no motion": _without((*_ACC, *_GYRO)),
     "motion alone": _without(signals.OF_DEVICE),
     "seldom": _seldom,
+    "first sight": _first_sight,
 }
 
 
 def fit_label(
-    source: Material, label: int, people: Flags, columns: Sequence[int] | None = None
+    source: Material,
+    label: int,
+    people: Flags,
+    columns: Sequence[int] | None = None,
+    every: int = EVERY,
 ) -> Binary:
     """Trees for one label on the minutes of some people (bool [n]) that say anything of it."""
-    known = np.flatnonzero(people & (source.truth[:, label] >= 0))[::EVERY]
+    known = np.flatnonzero(people & (source.truth[:, label] >= 0))[::every]
     truth = source.truth[known, label].astype(np.float32)
     weights = person_weights(source.minutes.users[known])
     learned = source.learned[known] if columns is None else source.learned[known][:, columns]
-    return fit_binary(learned, truth, weights, settings_of(int(truth.sum())), SEED)
+    return fit_binary(learned, truth, weights, settings_of(LABELS[label]), SEED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +206,8 @@ class Judged:
     """What models that never saw a person say of them; folds in rising order."""
 
     chances: Doubles  # [n, LABELS]: by the model of the three other folds, calibrated
-    thresholds: Doubles  # [n, LABELS]: of the fold's training people
-    base: Doubles  # [n, LABELS]: how often it was true among the fold's training people
+    base: Doubles  # [n, LABELS]: how often it was true among the fold's training people, which
+    # is also where a calibrated chance becomes a yes for the best balanced accuracy
     inner: Mapping[int, Doubles]  # fold → [n, LABELS]: of its training people, NaN in the fold
     folds: tuple[int, ...]
 
@@ -200,7 +222,8 @@ def cross_validate(
     folds = tuple(np.unique(source.minutes.folds).tolist())
     shape = (len(source.rows), len(LABELS))
     judged = Judged(
-        *(np.full(shape, np.nan) for _ in range(3)),
+        np.full(shape, np.nan),
+        np.full(shape, np.nan),
         {fold: np.full(shape, np.nan) for fold in folds},
         folds,
     )
@@ -230,23 +253,11 @@ def _judge_label(
                 inner[theirs] = without[min(fold, other), max(fold, other)][theirs]
         known = ~mine & (truth >= 0)
         yes = truth[known] == 1
-        platt = fit_platt(inner[known], yes, np.ones(len(yes)))
+        platt = fit_platt(inner[known], yes, source.minutes.users[known])
         judged.inner[fold][:, label] = platt.chances(inner)
         model = fit_label(source, label, ~mine, columns)
         judged.chances[mine, label] = platt.chances(model.logits(read[mine]))
-        judged.thresholds[mine, label] = best_threshold(platt.chances(inner[known]), yes)
         judged.base[mine, label] = yes.mean()
-
-
-def best_threshold(chances: Doubles, truth: Flags) -> float:
-    """The chance from which on to say yes, for the best balanced accuracy."""
-    order = np.argsort(-chances, kind="stable")
-    right = truth[order]
-    told = np.cumsum(right) / max(right.sum(), 1) - np.cumsum(~right) / max((~right).sum(), 1)
-    # Between equal chances there is no threshold.
-    ends = np.append(np.diff(chances[order]) < 0, True)
-    best = int(np.argmax(np.where(ends, told, -np.inf)))
-    return float(chances[order][best])
 
 
 def fit(source: Material) -> ContextModel:
@@ -277,7 +288,7 @@ def _platt_of_all(source: Material, label: int) -> Platt:
         mine = of_fold == fold
         logits[mine] = fit_label(source, label, ~mine).logits(source.rows[mine])
     known = truth >= 0
-    return fit_platt(logits[known], truth[known] == 1, np.ones(int(known.sum())))
+    return fit_platt(logits[known], truth[known] == 1, source.minutes.users[known])
 
 
 def check_parity(
@@ -306,9 +317,15 @@ def clock_table(source: Material) -> Floats:
 def hourly(hours: NDArray[np.int64], truth: Flags, users: NDArray[np.int64]) -> Doubles:
     """float64 [24]: rates by hour, smoothed over its neighbours and towards the overall rate."""
     weights = person_weights(users).astype(np.float64)
-    every = np.bincount(hours, weights, HOURS)
-    yes = np.bincount(hours, weights * truth, HOURS)
-    every, yes = (x / 2 + (np.roll(x, 1) + np.roll(x, -1)) / 4 for x in (every, yes))
-    prior = CLOCK_PRIOR * every.sum() / HOURS / max(len(np.unique(users)), 1)
-    made: Doubles = (yes + prior * yes.sum() / every.sum()) / (every + prior)
+    told, true = (
+        _with_neighbours(np.bincount(hours, of, HOURS).astype(np.float64))
+        for of in (weights, weights * truth)
+    )
+    prior = CLOCK_PRIOR * told.sum() / HOURS / max(len(np.unique(users)), 1)
+    made: Doubles = (true + prior * true.sum() / told.sum()) / (told + prior)
+    return made
+
+
+def _with_neighbours(by_hour: Doubles) -> Doubles:
+    made: Doubles = by_hour / 2 + (np.roll(by_hour, 1) + np.roll(by_hour, -1)) / 4
     return made

@@ -44,6 +44,7 @@ class Minutes:
     numbers: Floats  # [n, signals.QUANTITIES]
     labels: Mapping[str, Labels]  # name → [n]: 1, 0, −1 where they did not say
     phone: Floats  # [n, features]: everything that the data holds of the phone
+    unread: Mapping[str, Floats]  # name → [n]: signals of a device that the models do not read
 
 
 def read(folder: Path) -> Minutes:
@@ -72,7 +73,21 @@ def read(folder: Path) -> Minutes:
             if name.startswith("label:")
         },
         table.select(features).to_numpy().astype(np.float32),
+        {
+            "battery": table["lf_measurements:battery_level"].to_numpy().astype(np.float32),
+            "ringer": _ringer(table),
+            "platform": (table["phone"].cast(pl.String) == "iphone").to_numpy().astype(np.float32),
+            "weekday": (local.dt.weekday() - 1).cast(pl.Float32).to_numpy(),
+        },
     )
+
+
+def _ringer(table: pl.DataFrame) -> Floats:
+    """float32 [n]: 0 silent, 1 vibrates, 2 normal; NaN unknown."""
+    made = np.full(len(table), np.nan, np.float32)
+    for value, mode in enumerate(("silent_no_vibrate", "silent_with_vibrate", "normal")):
+        made[table[f"discrete:ringer_mode:is_{mode}"].to_numpy() == 1] = value
+    return made
 
 
 def _numbers(table: pl.DataFrame) -> Floats:

@@ -13,6 +13,7 @@ from engine.candidates import Retriever, Sources
 from engine.errors import SettingsError
 from engine.times import DAY_MS
 from models import factors, hybrid, item_item, popularity, spectral
+from models.lifts import attribute_rows
 from training.history import Acts, History
 from training.settings import TrainingSettings
 
@@ -74,11 +75,8 @@ def liked(history: History, acts: Acts) -> sp.csr_matrix:
 
 def _fit_hybrid(history: History, acts: Acts, settings: TrainingSettings) -> hybrid.Hybrid:
     made = _settings("hybrid", hybrid.HybridSettings, settings.hybrid)
-    items = [
-        {} if state is None else {name: value for name, (_, value) in state.attributes.items()}
-        for state in history.catalog.items
-    ]
     told = acts.rows(slice(-HYBRID_ACTS, None))
+    items = _item_attributes(history)
     return hybrid.fit(liked(history, told), items, history.attributes, made, settings.seed)
 
 
@@ -87,7 +85,15 @@ def _fit_popular(history: History, acts: Acts, settings: TrainingSettings) -> po
     told = acts.rows(np.flatnonzero(acts.item >= 0))
     age_days = (told.at_ms.max(initial=0) - told.at_ms) / DAY_MS
     size = history.catalog.columns.size
-    return popularity.fit(told.item, told.weight, age_days, told.situation, size, made)
+    attributes = attribute_rows(_item_attributes(history))
+    return popularity.fit(told.item, told.weight, age_days, told.situation, size, made, attributes)
+
+
+def _item_attributes(history: History) -> list[dict[str, Any]]:
+    return [
+        {} if state is None else {name: value for name, (_, value) in state.attributes.items()}
+        for state in history.catalog.items
+    ]
 
 
 def _settings(name: str, made: type[Any], told: Mapping[str, Any]) -> Any:

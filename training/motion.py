@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.motion import read_window
 from engine.motion_features import NAMES, SIGNALS, piece_features
+from engine.window_summary import SUMMARY, summarize
 from models.boosting import Classifier, ClassSettings, fit_classes
 from models.export import PARITY, NotEqual, trees_graph
-from models.motion import CARRIER_COLUMNS, GAITS, MotionModel
-from training.carried import Minutes, fit_carrier, read_minutes
-from training.hapt import Windows, read_windows
+from models.motion import CARRIER_COLUMNS, CARRIERS, GAITS, MotionModel
+from training.carried import Filmed, Minutes, fit_carrier
+from training.hapt import Windows
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -47,29 +46,42 @@ class Fitted:
         return MotionModel(gait, blind, carrier)
 
 
-def fit_motion(folder: Path) -> Fitted:
-    """The model of all people of both data sets; raises NotFound where one is absent."""
-    windows, minutes = read_windows(folder), read_minutes(folder)
-    everybody = np.ones(len(windows.person), np.bool_)
-    gait, blind = fit_gaits(windows, gait_rows(windows), everybody)
-    return Fitted(gait, blind, fit_carrier(minutes, np.ones(len(minutes.person), np.bool_)))
+def fit_motion(windows: Windows, minutes: Minutes, taught: Mask | None = None) -> Fitted:
+    """The model of all minutes and of the windows in `taught` [n], of all where it is None."""
+    taught = np.ones(len(windows.person), np.bool_) if taught is None else taught
+    gaits = fit_gaits(windows, taught_rows(windows), taught)
+    said = np.ones(len(minutes.person), np.bool_)
+    return Fitted(*gaits, fit_carrier(minutes, said, film(windows).only(taught)))
 
 
 def gait_rows(
-    windows: Windows, rates_hz: Iterable[float] = RATES_HZ, turns: Floats | None = None
-) -> dict[float, Floats]:
-    """Features [n, features] of every window by rate, each turned by its rotation of [n, 3, 3]."""
-    return {rate: _rows(windows, rate, turns) for rate in rates_hz}
-
-
-def _rows(windows: Windows, rate_hz: float, turns: Floats | None) -> Floats:
+    windows: Windows, rate_hz: float, gyro: bool = True, turns: Floats | None = None
+) -> Floats:
+    """Features [n, NAMES] of every window as sent, each turned by its rotation of [n, 3, 3]."""
     rows = np.empty((len(windows.person), len(NAMES)), np.float32)
     for number in range(len(rows)):
         turn = None if turns is None else turns[number]
-        window = read_window(windows.motion(number, rate_hz, turn=turn))
+        window = read_window(windows.motion(number, rate_hz, gyro, turn))
         assert window is not None, f"window {number} cannot be read"
         [rows[number]] = piece_features(window)
     return rows
+
+
+def taught_rows(windows: Windows) -> dict[float, Floats]:
+    """Features of every window as recorded, by rate."""
+    return {rate: gait_rows(windows, rate) for rate in RATES_HZ}
+
+
+def film(windows: Windows) -> Filmed:
+    """Every window as recorded, in the columns of ExtraSensory's minutes."""
+    rows = np.empty((len(windows.person), len(SUMMARY)), np.float32)
+    for number in range(len(rows)):
+        window = read_window(windows.motion(number))
+        assert window is not None, f"window {number} cannot be read"
+        rows[number] = summarize(window)
+    on_foot = windows.gait != GAITS.index("static")
+    carrier = np.where(on_foot, CARRIERS.index("feet"), CARRIERS.index("nothing"))
+    return Filmed(rows[:, np.isin(SUMMARY, CARRIER_COLUMNS)], carrier)
 
 
 def fit_gaits(

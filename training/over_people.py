@@ -10,6 +10,7 @@ other.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,8 @@ LEAST = 1e-6  # of a chance, where its logarithm is taken
 def draws(people: int, resamples: int = RESAMPLES) -> Doubles:
     """float64 [1 + resamples, people]: how often each counts; first everybody once."""
     drawn = np.random.default_rng(SEED).multinomial(people, np.full(people, 1 / people), resamples)
-    return np.concatenate((np.ones((1, people)), drawn))
+    made: Doubles = np.concatenate((np.ones((1, people)), drawn.astype(np.float64)))
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,14 @@ class Cases:
         """How many people stand behind the yes."""
         return len(np.unique(self.users[self.truth]))
 
-    def by_person(self, values: Doubles) -> Doubles:
-        """float64 [people]: sums."""
-        return np.bincount(self.users, values, self.people)
+    def by_person(self, values: NDArray[np.number[Any]] | Flags) -> Doubles:
+        """float64 [people]: sums of values [n]."""
+        return np.bincount(self.users, values.astype(np.float64), self.people).astype(np.float64)
+
+    def drawn_sum(self, drawn: Doubles, values: NDArray[np.number[Any]] | Flags) -> Doubles:
+        """float64 [draws]: sums of values [n] over the people of each draw."""
+        made: Doubles = drawn @ self.by_person(values)
+        return made
 
 
 def auc(cases: Cases, scores: Doubles, drawn: Doubles) -> Doubles:
@@ -56,30 +63,39 @@ def auc(cases: Cases, scores: Doubles, drawn: Doubles) -> Doubles:
         below = np.searchsorted(no, yes, "left") + np.searchsorted(no, yes, "right")
         above[:, person] = np.bincount(whose, below / 2, cases.people)
     won = np.einsum("di,ij,dj->d", drawn, above, drawn, optimize=True)
-    pairs = (drawn @ cases.by_person(cases.truth * 1.0)) * (drawn @ cases.by_person(~cases.truth))
-    return np.divide(won, pairs, out=np.full(len(drawn), np.nan), where=pairs > 0)
+    return _share(won, cases.drawn_sum(drawn, cases.truth) * cases.drawn_sum(drawn, ~cases.truth))
+
+
+def _share(part: Doubles, whole: Doubles) -> Doubles:
+    """part / whole, NaN where there is none."""
+    made: Doubles = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return made
 
 
 def balanced_accuracy(cases: Cases, said: Flags, drawn: Doubles) -> Doubles:
     """float64 [draws]: the mean of the shares of yes and of no that were told right."""
-    shares = []
-    for of_kind in (cases.truth, ~cases.truth):
-        right = drawn @ cases.by_person((of_kind & (said == cases.truth)) * 1.0)
-        every = drawn @ cases.by_person(of_kind * 1.0)
-        shares.append(np.divide(right, every, out=np.full(len(drawn), np.nan), where=every > 0))
-    return (shares[0] + shares[1]) / 2
+    shares = [
+        _share(
+            cases.drawn_sum(drawn, of_kind & (said == cases.truth)),
+            cases.drawn_sum(drawn, of_kind),
+        )
+        for of_kind in (cases.truth, ~cases.truth)
+    ]
+    made: Doubles = (shares[0] + shares[1]) / 2
+    return made
 
 
 def skill(cases: Cases, chances: Doubles, base: Doubles, drawn: Doubles) -> Doubles:
     """float64 [draws]: 1 − log loss / log loss of the base rates, which are as long."""
-    losses = [drawn @ cases.by_person(log_loss(cases.truth, told)) for told in (chances, base)]
-    return 1 - losses[0] / losses[1]
+    ours, theirs = (cases.drawn_sum(drawn, log_loss(cases.truth, told)) for told in (chances, base))
+    return 1 - _share(ours, theirs)
 
 
 def log_loss(truth: Flags, chances: Doubles) -> Doubles:
     """float64 [n], in nats."""
     told = np.clip(np.where(truth, chances, 1 - chances), LEAST, 1.0)
-    return -np.log(told)
+    made: Doubles = -np.log(told)
+    return made
 
 
 def calibration_error(truth: Flags, chances: Doubles, bins: int = 15) -> float:

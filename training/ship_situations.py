@@ -15,6 +15,8 @@ from models.registry import Registry
 from models.release import Card, Span
 from models.signing import Keyring
 from training import context, extrasensory
+from training.carried import read_minutes
+from training.hapt import read_windows
 from training.motion import fit_motion
 from training.movielens import data_folder
 from training.publishing import commit
@@ -41,7 +43,7 @@ def ship(folder: Path, keys: Path, data: Path) -> str:
     minutes = extrasensory.read(data)
     made: dict[str, tuple[Artifact, Card]] = {
         MOTION: (
-            fit_motion(data).export().to_artifact(),
+            fit_motion(read_windows(data), read_minutes(data)).export().to_artifact(),
             Card(
                 data=Span("HAPT, ExtraSensory"),
                 rows=len(minutes.users),

@@ -7,6 +7,7 @@ the world's own law says what each list is worth.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -36,6 +37,7 @@ SITUATION = ("situation", "situation_confidence", "here", "affinity_here")
 POPULAR, RANK, HERE = COLUMN["score_popular"], COLUMN["rank_popular"], COLUMN["here"]
 SLOTS = 10
 RESAMPLES = 1000
+SEEDS = 6
 Floats = NDArray[np.float32]
 
 
@@ -51,21 +53,21 @@ class Gain(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Blind:
-    """A ranker that is told nothing of the situation (or, of what both lack, nothing at all)."""
+class Council:
+    """The mean of rankers that differ by seed alone: one refit moves a list more than a feature."""
 
-    ranker: Ranker
-    blind: bool
+    rankers: Sequence[Ranker]
+    blind: bool  # told nothing of the situation
 
     @property
     def outcomes(self) -> list[str]:
-        return list(self.ranker.outcomes)
+        return list(self.rankers[0].outcomes)
 
     def chances(self, rows: Floats) -> Floats:
-        return self.ranker.chances(masked(rows, self.blind))
+        seen = masked(rows, self.blind)
+        return np.asarray(np.mean([one.chances(seen) for one in self.rankers], axis=0))
 
-    def first_chances(self, rows: Floats) -> Floats:
-        return self.ranker.first_chances(masked(rows, self.blind))
+    first_chances = chances
 
 
 def masked(rows: Floats, blind: bool) -> Floats:
@@ -95,10 +97,15 @@ def fit_both(job: Job) -> tuple[Models, Models] | None:
     final = fit_sources(history, history.acts, job.training, kept)
     found = []
     for blind in (False, True):
-        fitted = fit_ranker(material, _masked(rows, blind))
-        if fitted is None:
-            return None
-        found.append(Models(final, Blind(fitted.ranker, blind)))
+        rankers = []
+        for seed in range(SEEDS):
+            training = msgspec.structs.replace(job.training, seed=seed)
+            material = replace(material, job=replace(job, training=training))
+            fitted = fit_ranker(material, _masked(rows, blind))
+            if fitted is None:
+                return None
+            rankers.append(fitted.ranker)
+        found.append(Models(final, Council(rankers, blind)))
     return found[0], found[1]
 
 

@@ -208,9 +208,10 @@ def test_what_was_done_in_situations_like_this_one() -> None:
         )
     )
     cooking = replace(SATURDAY_SIX, probabilities=(0.1, 0, 0.2, 0, 0.7))
-    # Three acts at 0.7 and one at 0.2, beside two of not knowing; category 1 has two of the 0.7.
-    total = 3 * 0.7 + 0.2 + 2
-    expected = [1.4 / total, 1.4 / total, 0, 0.2 / total, 1.4 / total]
+    # Three acts at 0.7, one at 0.2; of category 0 one, of 1 two, of 7 two of the five acts.
+    total = 3 * 0.7 + 0.2 + 5
+    second, last = ((done + ever) / total - ever / 5 for done, ever in ((1.4, 2), (0.2, 2)))
+    expected = [second, second, 0, last, second]
     assert of("affinity_here", user, moment=cooking) == pytest.approx(expected)
     assert of("affinity_here", user) == [0] * 5  # in a moment of which nothing is known
     assert of("here", user) == pytest.approx([0.5, -0.5, 0, 1, NAN], nan_ok=True)

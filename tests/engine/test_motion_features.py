@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from engine.device import Motion
 from engine.motion import Window, read_window
 from engine.motion_features import MANY, NAMES, piece_features
+from engine.window_summary import LENGTHY, SUMMARY, SURE, summarize
 
 Vectors = NDArray[np.float64]
+CARRIED = [name for name in SUMMARY if name in SURE and name not in LENGTHY and ":ro_" not in name]
 
 
 def walking(seconds: float, rng: np.random.Generator, upright: bool = True) -> Window:
@@ -111,10 +113,19 @@ def test_pieces_end_with_the_window(samples: int, pieces: int) -> None:
         np.testing.assert_allclose(found[-1], piece_features(last)[0], rtol=1e-6)
 
 
-def test_a_phone_that_never_moves_has_finite_features() -> None:
-    window = read_window(Motion(50, [(0.0, 0.0, 9.81)] * 128))
+STRANGE = {
+    "at rest": [(0.0, 0.0, 9.81)] * 128,
+    "tumbling evenly, so that there is no up": [(0.0, 0.0, 9.81), (0.0, 0.0, -9.81)] * 64,
+    "dropped": [(0.0, 0.0, 9.81)] * 100 + [(0.0, 0.0, 0.0)] * 27 + [(500.0, 0.0, 0.0)],
+    "stuck but for the last bit": [(0.0, 0.0, 9.81)] * 127 + [(0.0, 0.0, 9.810001)],
+}
+
+
+@pytest.mark.parametrize("acc", STRANGE.values(), ids=STRANGE)
+def test_strange_motion_has_finite_features(acc: list[tuple[float, float, float]]) -> None:
+    gyro = [(0.1 * (n % 2), 0.0, 0.0) for n in range(len(acc))]
+    window = read_window(Motion(50, acc, gyro))
     assert window is not None
 
-    found = piece_features(window)
-
-    assert np.isfinite(found[:, [name.startswith("vertical:") for name in NAMES]]).all()
+    assert np.isfinite(piece_features(window)).all()
+    assert np.isfinite(summarize(window)[np.isin(SUMMARY, CARRIED)]).all()

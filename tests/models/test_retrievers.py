@@ -267,7 +267,9 @@ def test_old_acts_fade() -> None:
     ages = np.array([28.0, 28.0, 0.0])
     settings = popularity.PopularSettings(half_life_days=14)
     model = popularity.fit(items, ones, ages, np.zeros(3, np.int64), 2, settings)
-    np.testing.assert_allclose(model.score(0, array(0, 1)), [1 / 3, 2 / 3], rtol=1e-6)
+    np.testing.assert_allclose(
+        model.score(model.user(taste()), array(0, 1)), [1 / 3, 2 / 3], rtol=1e-6
+    )
 
 
 def test_a_new_item_is_known_by_its_attributes(fitted: dict[str, Any]) -> None:
