@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.device import read_device
+from engine.device import Device, read_device
 from engine.features import COLUMN
-from engine.pipeline import NOBODY, Request, recommend_known
+from engine.pipeline import NOBODY, Parts, Request, Slate, recommend_known
 from engine.ranking import Ranker, rank
 from models.loading import Models
 from models.release import Metric
@@ -28,7 +28,8 @@ from training.material import Job, gather_material
 from training.ranking import fit_ranker
 from training.run import read
 from training.search import choose_factors
-from training.world import World
+from training.situation import over_people
+from training.world import Visit, World
 from training.world_situations import visits
 
 SITUATION = ("situation", "situation_confidence", "here", "affinity_here")
@@ -36,20 +37,33 @@ SITUATION = ("situation", "situation_confidence", "here", "affinity_here")
 # its score is brought back to everyone's.
 POPULAR, RANK, HERE = COLUMN["score_popular"], COLUMN["rank_popular"], COLUMN["here"]
 SLOTS = 10
-RESAMPLES = 1000
+DISCOUNT = 1 / np.log2(np.arange(2, SLOTS + 2))
+TOLD = ("place", "activity", "charging", "network", "battery", "brightness", "screen")
 SEEDS = 6
 Floats = NDArray[np.float32]
 
 
+class Lost(msgspec.Struct, frozen=True):
+    """What is lost where the request's device does not tell one signal."""
+
+    told: float  # share of visits whose device tells it
+    named_rightly: Metric  # share of these visits whose situation is named rightly, with − without
+    worth: Metric  # of their lists
+
+
 class Gain(msgspec.Struct, frozen=True):
-    """Worth of a list by the law, items weighed by 1/log2(slot + 1), with and without."""
+    """Worth of a list by the law, items weighed by 1/log2(slot + 1), with and without.
+
+    Intervals are paired, 95 % over people.
+    """
 
     law: str
     visits: int
     people: int
     with_situation: float
     without: float
-    gain: Metric  # paired, 95 % over people
+    gain: Metric
+    signals: dict[str, Lost]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,42 +127,70 @@ def compare(world: World, decider: Decider, both: tuple[Models, Models], days: i
     """Rank each visit's candidates by both; what the ranker with the situation says is shown."""
     log, (seeing, blind) = decider.log, both
     parts = replace(decider, models=seeing, release="with").parts()
-    weights = decider.objective.weights(seeing.outcomes)
-    discount = 1 / np.log2(np.arange(2, SLOTS + 2))
+    judge = _Judge(world, decider, parts)
     people, worth = [], []
+    dropped: dict[str, list[tuple[str, float, float]]] = {name: [] for name in TOLD}
     for visit in visits(world, days):
-        at_ms = int(visit.at_s * 1000)
-        log.advance(at_ms)
-        log.rank(at_ms)
+        log.advance(int(visit.at_s * 1000))
+        log.rank(int(visit.at_s * 1000))
         device, _ = read_device(visit.device)
-        state = log.states.get(visit.user_id, NOBODY)
-        asked = Request(visit.user_id, at_ms, SLOTS, visit.number, device, explore=False)
-        slate = recommend_known(asked, state, parts)
-        items, of_visit = slate.candidates.items, []
-        for models in (seeing, blind):
-            assert models.ranker is not None
-            best = rank(models.ranker, weights, slate.rows, SLOTS).rows[:SLOTS]
-            ids = [log.catalog.id_of(int(item)) or "" for item in items[best]]
-            of_visit.append(float(discount[: len(ids)] @ world.oracle_value(visit, ids)))
+        slate = judge.slate(visit, device)
+        found = [judge.worth(visit, slate, models) for models in (seeing, blind)]
         people.append(visit.user_id)
-        worth.append(of_visit)
+        worth.append(found)
+        right = slate.moment.name == world.situation(visit)
+        for name, lost in dropped.items():
+            if getattr(device, name) is not None:
+                poorer = judge.slate(visit, msgspec.structs.replace(device, **{name: None}))
+                wrong = right - float(poorer.moment.name == world.situation(visit))
+                less = found[0] - judge.worth(visit, poorer, seeing)
+                lost.append((visit.user_id, wrong, less))
         shown = [log.catalog.id_of(item) or "" for item in slate.items()]
         log.take(world.respond(visit, shown))
-    return _gain(world.core.law.name, people, np.array(worth))
+    of_both = np.array(worth)
+    mean = of_both.mean(axis=0).tolist()
+    return Gain(
+        law=world.core.law.name,
+        visits=len(people),
+        people=len(set(people)),
+        with_situation=mean[0],
+        without=mean[1],
+        gain=over_people(people, of_both[:, 0] - of_both[:, 1]),
+        signals={name: _lost(lost, len(people)) for name, lost in dropped.items() if lost},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Makes lists and asks the law what they are worth."""
+
+    world: World
+    decider: Decider
+    parts: Parts
+
+    def slate(self, visit: Visit, device: Device) -> Slate:
+        state = self.decider.log.states.get(visit.user_id, NOBODY)
+        at_ms = int(visit.at_s * 1000)
+        asked = Request(visit.user_id, at_ms, SLOTS, visit.number, device, explore=False)
+        return recommend_known(asked, state, self.parts)
+
+    def worth(self, visit: Visit, slate: Slate, models: Models) -> float:
+        assert models.ranker is not None
+        weights = self.decider.objective.weights(models.outcomes)
+        best = rank(models.ranker, weights, slate.rows, SLOTS).rows[:SLOTS]
+        catalog = self.decider.log.catalog
+        ids = [catalog.id_of(int(item)) or "" for item in slate.candidates.items[best]]
+        return float(DISCOUNT[: len(ids)] @ self.world.oracle_value(visit, ids))
+
+
+def _lost(lost: Sequence[tuple[str, float, float]], visits: int) -> Lost:
+    people, wrong, less = zip(*lost, strict=True)
+    return Lost(
+        len(people) / visits,
+        over_people(people, np.array(wrong, np.float64)),
+        over_people(people, np.array(less)),
+    )
 
 
 def _masked(rows: Rows, blind: bool) -> Rows:
     return replace(rows, features=masked(rows.features, blind))
-
-
-def _gain(law: str, people: list[str], worth: NDArray[np.float64]) -> Gain:
-    _, who = np.unique(people, return_inverse=True)
-    count = int(who.max()) + 1
-    sums = np.bincount(who, worth[:, 0] - worth[:, 1], count)
-    sizes = np.bincount(who, minlength=count)
-    drawn = np.random.default_rng(1).integers(count, size=(RESAMPLES, count))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975)).tolist()
-    mean = worth.mean(axis=0)
-    gain = Metric(float(mean[0] - mean[1]), low, high)
-    return Gain(law, len(worth), count, float(mean[0]), float(mean[1]), gain)
