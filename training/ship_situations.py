@@ -70,10 +70,10 @@ def ship(folder: Path, keys: Path, data: Path) -> str:
                 commit=commit(),
                 notes=[
                     EXTRASENSORY,
-                    "AUC of people left out, with intervals over people: `kairos benchmark context`. "
-                    "Cooking and eating are no better than the clock. Thresholds, calibration and "
-                    "smoothing are of training people alone; columns and sizes of trees were chosen "
-                    "with these four folds in view.",
+                    "AUC of people left out, with intervals over people: `kairos benchmark "
+                    "context`. Cooking and eating are no better than the clock. Thresholds, "
+                    "calibration and smoothing are of training people alone; columns and sizes of "
+                    "trees were chosen with these four folds in view.",
                     *NOT_FOR,
                 ],
             ),
