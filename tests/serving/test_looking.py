@@ -21,6 +21,7 @@ ROUTES = {
     "/v1/decisions/{decision_id}": {"get"},
     "/v1/users/{user_id}/decisions": {"get"},
     "/v1/users/{user_id}": {"get", "delete"},
+    "/v1/situation/{user_id}": {"get"},
     "/v1/erasures/{receipt_id}": {"get"},
     "/v1/items/{item_id}": {"get"},
     "/healthz": {"get"},

@@ -71,10 +71,14 @@ def test_an_inference_is_a_record_and_a_change_is_marked(
     service: Any, post: Post, fresh: Fresh, situation: Any, eventually: Callable[..., Any]
 ) -> None:
     user, now = fresh("u"), time.time()
-    for ago, device in ((7200, SHOP), (7100, SHOP), (10, {"place": "work", "activity": "still"})):
+    for ago, device in (
+        (7200, SHOP),
+        (7100, SHOP),
+        (10, {"place": "transit", "activity": "in_vehicle", "network": "cellular"}),
+    ):
         post(event(fresh, user, device, now - ago))
-    told = situation(user, "at_work")
-    assert [change["name"] for change in told["timeline"]] == ["at_work", "shopping"]
+    told = situation(user, "commuting")
+    assert [change["name"] for change in told["timeline"]] == ["commuting", "shopping"]
 
     def moments() -> list[dict[str, Any]]:
         frame = service.archive()
