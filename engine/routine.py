@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 Routine = dict[int, bytes]  # hour of the local week -> uint8 [situations]
 
 UNIT = 32
@@ -21,7 +21,7 @@ SAME_KIND = {0: 0.5, 1: 0.2}
 
 
 def add(routine: Routine, hour_of_week: int, probabilities: Floats) -> None:
-    """Count one more hour seen, in place; probabilities float32 [situations] sum to 1."""
+    """Count one more hour seen, in place; probabilities [situations] sum to 1."""
     kept = np.zeros(len(probabilities), np.float32)
     before = np.frombuffer(routine.get(hour_of_week, b""), np.uint8)[: len(kept)]
     kept[: len(before)] = before

@@ -99,7 +99,7 @@ class Situated(msgspec.Struct, array_like=True):
     activity: dict[str, float] = {}
     timeline: list[tuple[int, int, float]] = []  # (unix s, number, confidence) at each change
     routine: dict[int, bytes] = {}  # see engine.routine
-    counted_h: int = 0  # the last hour (since 1970) that went into it
+    hour_of_week: int = 0  # local, of the belief
     models: str = ""  # version of those that read the signals
 
 
@@ -251,16 +251,16 @@ def _believe(state: UserState, ts: int, told: DecidedMoment) -> None:
     kept = state.situated = state.situated or Situated()
     if ts <= kept.at_ms:
         return
+    if kept.at_ms // HOUR_MS != ts // HOUR_MS and kept.belief:
+        # An hour is a habit once it is over: until then it would count twice, as belief and habit.
+        routine.add(kept.routine, kept.hour_of_week, np.frombuffer(kept.belief, np.float16))
     kept.at_ms, kept.models = ts, told.models
     kept.activity = told.activity
-    probabilities = np.array(told.probabilities, np.float32)
-    kept.belief = probabilities.astype(np.float16).tobytes()
+    kept.belief = np.array(told.probabilities, np.float16).tobytes()
+    kept.hour_of_week = told.weekday % 7 * 24 + int(told.hour) % 24
     last = kept.timeline[-1][1] if kept.timeline else 0
     if told.number != last:
         kept.timeline = [*kept.timeline, (ts // 1000, told.number, told.confidence)][-TIMELINE:]
-    if ts // HOUR_MS != kept.counted_h:
-        kept.counted_h = ts // HOUR_MS
-        routine.add(kept.routine, told.weekday % 7 * 24 + int(told.hour) % 24, probabilities)
     _situate(state, ts // 1000, told)
 
 
@@ -392,7 +392,6 @@ def _join_situated(state: UserState, other: UserState) -> None:
     newer, older = (mine, theirs) if mine.at_ms >= theirs.at_ms else (theirs, mine)
     newer.timeline = sorted([*newer.timeline, *older.timeline])[-TIMELINE:]
     newer.routine = older.routine | newer.routine
-    newer.counted_h = max(newer.counted_h, older.counted_h)
     state.situated = newer
 
 

@@ -40,13 +40,14 @@ SLOTS = 10
 DISCOUNT = 1 / np.log2(np.arange(2, SLOTS + 2))
 TOLD = ("place", "activity", "charging", "network", "battery", "brightness", "screen")
 SEEDS = 6
+EVERY = 5  # visits: so many make one of which signals are dropped
 Floats = NDArray[np.float32]
 
 
 class Lost(msgspec.Struct, frozen=True):
     """What is lost where the request's device does not tell one signal."""
 
-    told: float  # share of visits whose device tells it
+    visits: int  # that were looked at: every fifth whose device tells it
     named_rightly: Metric  # share of these visits whose situation is named rightly, with − without
     worth: Metric  # of their lists
 
@@ -140,7 +141,7 @@ def compare(world: World, decider: Decider, both: tuple[Models, Models], days: i
         worth.append(found)
         right = slate.moment.name == world.situation(visit)
         for name, lost in dropped.items():
-            if getattr(device, name) is not None:
+            if len(people) % EVERY == 0 and getattr(device, name) is not None:
                 poorer = judge.slate(visit, msgspec.structs.replace(device, **{name: None}))
                 wrong = right - float(poorer.moment.name == world.situation(visit))
                 less = found[0] - judge.worth(visit, poorer, seeing)
@@ -156,7 +157,7 @@ def compare(world: World, decider: Decider, both: tuple[Models, Models], days: i
         with_situation=mean[0],
         without=mean[1],
         gain=over_people(people, of_both[:, 0] - of_both[:, 1]),
-        signals={name: _lost(lost, len(people)) for name, lost in dropped.items() if lost},
+        signals={name: _lost(lost) for name, lost in dropped.items() if lost},
     )
 
 
@@ -183,10 +184,10 @@ class _Judge:
         return float(DISCOUNT[: len(ids)] @ self.world.oracle_value(visit, ids))
 
 
-def _lost(lost: Sequence[tuple[str, float, float]], visits: int) -> Lost:
+def _lost(lost: Sequence[tuple[str, float, float]]) -> Lost:
     people, wrong, less = zip(*lost, strict=True)
     return Lost(
-        len(people) / visits,
+        len(people),
         over_people(people, np.array(wrong, np.float64)),
         over_people(people, np.array(less)),
     )

@@ -42,7 +42,7 @@ def test_a_device_event_becomes_a_moment_of_the_state(bench: Any, make: Any) -> 
     assert (at_s, number) == (NOW // 1000, SHOPPING)
     assert confidence == pytest.approx(float(belief[SHOPPING]), abs=1e-3)
     assert state.situated.activity["walking"] > 0.8
-    assert len(state.situated.routine) == 1
+    assert state.situated.routine == {}  # an hour that is not over is no habit yet
     moment = SITUATIONS.read(state, None, NOW + MINUTE)
     assert (moment.name, moment.age_s) == ("shopping", 60)
 
@@ -55,6 +55,9 @@ def test_what_changes_is_marked_and_what_comes_late_changes_nothing(bench: Any, 
     numbers = [number for _, number, _ in state.situated.timeline]
     assert numbers[0] == SHOPPING
     assert len(numbers) == 2
+    [(hour, counts)] = state.situated.routine.items()
+    assert hour == 2  # Monday 2:40 UTC
+    assert np.frombuffer(counts, np.uint8).argmax() == SHOPPING
 
     before = encode_state(UserState(situated=state.situated))
     bench.append(make.device("u", SHOP, ts=NOW + 5 * MINUTE))

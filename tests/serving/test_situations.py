@@ -59,7 +59,7 @@ def test_a_device_event_is_the_situation_of_what_follows(
     assert told["models"].startswith("shipped ")
     assert [change["name"] for change in told["timeline"]] == ["shopping"]
     by_signal = {one["signal"]: one for one in told["signals"]}
-    assert set(by_signal) == {"place", "activity", "network", "habit"}
+    assert set(by_signal) == {"place", "activity", "network"}
     assert told["signals"][0]["signal"] == "place"
     assert by_signal["place"]["value"] == "supermarket"
     assert by_signal["place"]["contribution"] > 0.5
