@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from cli.asking import Service, answering, percentiles_ms
 from cli.benchmark import Figures, Json, Out, report
-from cli.homes import temporary_home
+from cli.homes import kairos, served, temporary_home
 from cli.terminal import console
 from engine.settings import Settings
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from training.world.sensors import Sensors
 
 HISTORY_DAYS = 28
+WARM = 100  # requests of each kind before any is timed
 LAWS = ("amber", "birch", "cedar", "delta")
 Laws = Annotated[list[str] | None, typer.Option("--law", help="Several may be named.")]
 Users = Annotated[int, typer.Option(help="People.")]
@@ -30,6 +34,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `kairos benchmark`."""
     app.command()(situations)
     app.command("situation-gain")(situation_gain)
+    app.command()(device)
 
 
 def situations(
@@ -87,6 +92,52 @@ def situation_gain(
             found[name] = msgspec.to_builtins(compare(world, decider, both, days))
             console().print(f"{name}: {found[name]}")
     report("situation-gain", found, as_json, out)
+
+
+def device(
+    requests: Annotated[int, typer.Option(help="Of each kind, in turns.")] = 3000,
+    as_json: Json = False,
+    out: Out = None,
+) -> None:
+    """What a request with `device` costs beside one without, at one connection."""
+    from training.world import World, encode
+
+    world = World("amber", 300, 1500, seed=1)
+    with temporary_home() as home:
+        past = home / "past.jsonl"
+        with past.open("wb") as lines:
+            for events in (world.item_events(), world.user_events(), world.history(14)):
+                lines.write(encode(events))
+        kairos(home, "import", past)
+        kairos(home, "train")
+        with served(home, {}) as (url, _):
+            took = _in_turns(answering(url), requests)
+    told = {kind: percentiles_ms(times) for kind, times in took.items()}
+    more = {k: round(v["p50_ms"] - told["without"]["p50_ms"], 2) for k, v in told.items()}
+    report("device", {"requests": requests, **told, "more_at_p50_ms": more}, as_json, out)
+
+
+def _in_turns(service: Service, requests: int) -> dict[str, list[float]]:
+    """Seconds of each request, the kinds taking turns."""
+    phone = {"device_id": "phone", "place": "home", "activity": {"name": "still", "confidence": 80},
+             "charging": True, "network": "wifi", "battery": 0.6, "brightness": 0.4,
+             "orientation": "face_up"}  # fmt: skip
+    told: dict[str, dict[str, Any]] = {"without": {}, "with": {"device": phone}}
+    for seconds in (2.56, 10):
+        acc = [[0.1 * math.sin(n), 9.8 + 2 * math.sin(0.3 * n), math.cos(0.3 * n)]
+               for n in range(int(seconds * 50))]  # fmt: skip
+        window = {"rate_hz": 50, "acc": acc, "gyro": [[0.1, 0.2, math.sin(0.3 * n)]
+                                                       for n in range(len(acc))]}  # fmt: skip
+        told[f"with a window of {seconds:g} s"] = {"device": phone | {"motion": window}}
+    took: dict[str, list[float]] = {kind: [] for kind in told}
+    for number in range(requests + WARM):
+        body = {"user_id": f"user-{number % 250:05}", "dry_run": True}
+        for kind, more in told.items():
+            started = time.perf_counter()
+            service.post("/v1/recommend", body | more)
+            if number >= WARM:
+                took[kind].append(time.perf_counter() - started)
+    return took
 
 
 def _begun(

@@ -6,11 +6,11 @@ and the rest of the device state stands.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from engine.errors import InvalidInput
 from engine.times import to_ms, zone
@@ -149,7 +149,7 @@ def _motion(value: Any) -> Motion:
     windows = [motion.acc] if motion.gyro is None else [motion.acc, motion.gyro]
     if not 1 <= motion.rate_hz <= 1000 or not all(1 <= len(w) <= MAX_SAMPLES for w in windows):
         raise ValueError(value)
-    if not all(math.isfinite(x) for window in windows for sample in window for x in sample):
+    if not all(np.isfinite(np.array(window)).all() for window in windows):
         raise ValueError(value)
     if motion.unit not in ("m/s2", "g") or motion.gravity not in ("included", "removed"):
         raise ValueError(value)

@@ -52,7 +52,7 @@ class Samples:
         return Samples(rate_hz, both[:, :3], both[:, 3:])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Window:
     """A believable window: `acc` g and `gyro` rad/s, float32 [n, 3] at 50 Hz."""
 

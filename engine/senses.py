@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.device import Device, Motion
+from engine.device import Device
+from engine.motion import Window
 
 Floats = NDArray[np.float32]
 
@@ -73,8 +74,8 @@ class SituationModels(Protocol):
     @property
     def version(self) -> str: ...
 
-    def activity(self, motion: Motion) -> Mapping[str, float] | None:
-        """Chance of each of ACTIVITIES by a raw window; None where it says nothing."""
+    def activity(self, window: Window) -> Mapping[str, float]:
+        """Chance of each of ACTIVITIES by a raw window."""
 
     def labels(self, rows: Floats) -> Floats:
         """float32 [n, LABELS] chances, of rows float32 [n, engine.signals.COUNT]."""
@@ -84,16 +85,21 @@ class SituationModels(Protocol):
 
 
 def read(
-    device: Device, hour: float, models: SituationModels | None, labels: Floats | None
+    device: Device,
+    window: Window | None,
+    hour: float,
+    models: SituationModels | None,
+    labels: Floats | None,
 ) -> dict[str, Floats]:
     """Every sense that has an answer: float32 [answers], how well each fits, up to a factor.
 
-    `labels` float32 [LABELS] are the models' chances for this device state.
+    `window` is the device's motion as read, `labels` float32 [LABELS] the models' chances for this
+    device state.
     """
     found = {name: _told(device, name) for name in TOLD}
     motion = None
-    if models is not None and device.motion is not None:
-        motion = moved(models.activity(device.motion))
+    if models is not None and window is not None:
+        motion = moved(models.activity(window))
     found["activity"] = _both(called(device.activity), motion)
     if models is not None and labels is not None:
         usual = models.usual(hour)
@@ -134,10 +140,8 @@ def called(activity: Mapping[str, float] | None) -> Floats | None:
     return np.asarray(sure + (1 - sure.sum()) / len(ACTIVITIES), np.float32)
 
 
-def moved(chances: Mapping[str, float] | None) -> Floats | None:
+def moved(chances: Mapping[str, float]) -> Floats:
     """float32 [ACTIVITIES] of what a motion model says."""
-    if chances is None:
-        return None
     return np.array([chances[name] for name in ACTIVITIES], np.float32)
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from engine import routine, senses, signals
 from engine.device import Device
 from engine.forward_filter import Beliefs, relax, weigh
+from engine.motion import Window, read_window
 from engine.records import DecidedMoment
 from engine.situation_rules import UNKNOWN, Looks, SituationFile, make_looks
 from engine.state import UserState, time_zone
@@ -70,6 +71,7 @@ class Glance:
 
     at_ms: int
     device: Device
+    window: Window | None  # its motion
     row: Floats  # [signals.COUNT]
     hour: float
     weekday: int
@@ -169,13 +171,14 @@ class Situations:
     ) -> Glance:
         """A device state beside what was remembered and believed just before it."""
         hour, weekday = local_clock(device, time_zone(state), at_ms)
-        numbers = signals.quantities(device)
+        window = None if device.motion is None else read_window(device.motion)
+        numbers = signals.quantities(device, window)
         memory = state.signals.get(device.device_id or "", b"")
         row = signals.row(numbers, memory, at_ms / 1000, hour)
         before, _ = self.usual(state, hour, weekday)
         if belief is not None:
             before = relax(belief, before, (at_ms - believed_ms) / 1000, self._tau_s)
-        return Glance(at_ms, device, row, hour, weekday, before)
+        return Glance(at_ms, device, window, row, hour, weekday, before)
 
     def see(self, glances: Sequence[Glance]) -> list[Seen]:
         """What each glance tells; the models are asked once for all of them."""
@@ -185,7 +188,7 @@ class Situations:
         found = []
         for number, glance in enumerate(glances):
             told = None if labels is None else labels[number]
-            answers = senses.read(glance.device, glance.hour, self.models, told)
+            answers = senses.read(glance.device, glance.window, glance.hour, self.models, told)
             fits = [self.looks.fits(sense, fit) for sense, fit in answers.items()]
             logs = sum(fits, np.zeros(len(self.names)))
             belief = weigh(glance.before, np.exp(logs - logs.max()))

@@ -64,6 +64,7 @@ _LENGTHY = np.isin(SUMMARY, LENGTHY)
 Doubles = NDArray[np.float64]
 
 
+@lru_cache(maxsize=4)  # both models ask for it: a millisecond each time for 10 s
 def summarize(window: Window) -> Floats:
     """float32 [52] in the order of SUMMARY; NaN where unknown.
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.device import Motion
-from engine.motion import read_window
+from engine.motion import Window
 from engine.situation import Situations
 from engine.situation_rules import make_looks
 from models.context import ContextModel
@@ -28,10 +27,9 @@ class Senses:
     looks: LearnedLooks | None
     version: str
 
-    def activity(self, motion: Motion) -> Mapping[str, float] | None:
-        """Chance of each activity by a raw window; None where it says nothing."""
-        window = read_window(motion)
-        return None if window is None else self.motion.activity(window)
+    def activity(self, window: Window) -> Mapping[str, float]:
+        """Chance of each activity by a raw window."""
+        return self.motion.activity(window)
 
     def labels(self, rows: Floats) -> Floats:
         """float32 [n, LABELS] of rows float32 [n, engine.signals.COUNT]."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from engine.situation import Situations
 from engine.situation_rules import Looks
@@ -22,10 +22,10 @@ from models.looks import Labelled
 from models.registry import Registry
 from models.release import Card, Metric, Span
 from training.labelled import LabelledLog
+from training.over_people import mean_over
 from training.publishing import commit
 
 FOLDS = 5
-RESAMPLES = 1000
 FEWEST = 50  # labelled moments, and people behind them …
 FEWEST_PEOPLE = 10
 Floats = NDArray[np.float32]
@@ -112,18 +112,7 @@ def paired_gain(labelled: Labelled, held: Held) -> Metric:
     of_rows = learning.log_loss(held.served, labelled.situation) - learning.log_loss(
         held.learned, labelled.situation
     )
-    return over_people(labelled.user, of_rows)
-
-
-def over_people(people: ArrayLike, values: NDArray[np.floating]) -> Metric:
-    """The mean of values [n], with a 95 % interval from drawing people."""
-    _, who = np.unique(people, return_inverse=True)
-    count = int(who.max()) + 1
-    sums, sizes = np.bincount(who, values, count), np.bincount(who, minlength=count)
-    drawn = np.random.default_rng(1).integers(count, size=(RESAMPLES, count))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975)).tolist()
-    return Metric(float(values.mean()), low, high)
+    return mean_over(labelled.user, of_rows)
 
 
 def _named(held: Held) -> Sequence[tuple[str, Floats]]:

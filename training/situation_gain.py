@@ -25,10 +25,10 @@ from training.contest import hybrid_verdict
 from training.datasets import Rows, join
 from training.fitting import RETRIEVAL, fit_sources
 from training.material import Job, gather_material
+from training.over_people import mean_over
 from training.ranking import fit_ranker
 from training.run import read
 from training.search import choose_factors
-from training.situation import over_people
 from training.world import Visit, World
 from training.world_situations import visits
 
@@ -156,7 +156,7 @@ def compare(world: World, decider: Decider, both: tuple[Models, Models], days: i
         people=len(set(people)),
         with_situation=mean[0],
         without=mean[1],
-        gain=over_people(people, of_both[:, 0] - of_both[:, 1]),
+        gain=mean_over(people, of_both[:, 0] - of_both[:, 1]),
         signals={name: _lost(lost) for name, lost in dropped.items() if lost},
     )
 
@@ -188,8 +188,8 @@ def _lost(lost: Sequence[tuple[str, float, float]]) -> Lost:
     people, wrong, less = zip(*lost, strict=True)
     return Lost(
         len(people),
-        over_people(people, np.array(wrong, np.float64)),
-        over_people(people, np.array(less)),
+        mean_over(people, np.array(wrong, np.float64)),
+        mean_over(people, np.array(less)),
     )
 
 
