@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from engine.fold import Located
 from engine.records import DeviceRecord, InteractionRecord, MomentRecord, UserLogRecord
-from engine.situation import Glance, Situations, speaks, tells, told_of
+from engine.situation import Glance, Situations, speaks, told_of
 from engine.state import UserState
 
 log = logging.getLogger("kairos.folder")
@@ -30,15 +30,19 @@ class Observer:
         record = at.record
         if not isinstance(record, DeviceRecord | InteractionRecord) or record.device is None:
             return
-        if not (tells(record.device) and speaks(record.device)):
+        if not (self.situations.learns(record.device) and speaks(record.device)):
             return
         if state.alias_to is not None or record.ts < state.erased_ms:
             return
         kept = state.situated
         if kept is not None and record.ts <= kept.at_ms:
             return
-        belief, believed_ms = self.situations.believed(state)
-        glance = self.situations.glance(state, record.device, record.ts, belief, believed_ms)
+        try:
+            belief, believed_ms = self.situations.believed(state)
+            glance = self.situations.glance(state, record.device, record.ts, belief, believed_ms)
+        except Exception:  # whatever a device told, the log goes on
+            log.exception("the signals at %s:%s are not read", at.position, at.place)
+            return
         self._glances.append((record, record.device.device_id or "", glance))
 
     def records(self, states: Mapping[str, UserState]) -> list[MomentRecord]:

@@ -31,6 +31,7 @@ from engine.times import zone
 
 Floats = NDArray[np.floating]
 NAMED = 0.4  # a situation less likely than this is not named
+HONEST = 0.95  # how often what people say of themselves is so
 # Fields that say who and when, not what is going on.
 NOT_SIGNALS = frozenset(
     {
@@ -110,16 +111,14 @@ class Situations:
 
     def read(self, state: UserState, told: Device | None, at_ms: int) -> Moment:
         """The moment by what the request tells, else by what the state keeps."""
-        device, seen_ms = told, at_ms
-        if told is None or not tells(told):
-            told = None
-            found = newest_device(state, at_ms)
-            if found is not None:
-                seen_ms, device = found
-        elif told.captured_at is not None:
-            seen_ms = min(told.captured_at, at_ms)
-        hour, weekday = local_clock(device, time_zone(state), at_ms)
-        kind = device.device_type if device is not None else None
+        kept = newest_device(state, at_ms)
+        asking = told or (kept[1] if kept is not None else None)
+        hour, weekday = local_clock(asking, time_zone(state), at_ms)
+        kind = asking.device_type if asking is not None else None
+        if told is not None and self.learns(told):
+            seen_ms, device = min(told.captured_at or at_ms, at_ms), told
+        else:
+            told, (seen_ms, device) = None, kept or (at_ms, None)
         belief, believed_ms = self.believed(state, at_ms)
         activity: Mapping[str, float] = {}
         if belief is not None and state.situated is not None:
@@ -133,6 +132,10 @@ class Situations:
         age_s = None if belief is None else (at_ms - believed_ms) / 1000
         now = self._faded(belief, age_s, usual, trust)
         return self._moment(at_ms, now, age_s, hour, weekday, kind, activity)
+
+    def learns(self, device: Device) -> bool:
+        """Whether there is a single signal in it, or its person's own word."""
+        return tells(device) or device.label in self.names
 
     def believed(self, state: UserState, upto_ms: int | None = None) -> tuple[Beliefs | None, int]:
         """float [situations] that the state believes, and since when (unix ms).
@@ -190,12 +193,20 @@ class Situations:
             told = None if labels is None else labels[number]
             answers = senses.read(glance.device, glance.window, glance.hour, self.models, told)
             fits = [self.looks.fits(sense, fit) for sense, fit in answers.items()]
-            logs = sum(fits, np.zeros(len(self.names)))
+            logs = sum(fits, self._said(glance.device.label))
             belief = weigh(glance.before, np.exp(logs - logs.max()))
             activity = answers.get("activity")
             shares = {} if activity is None else senses.shares("activity", activity)
             found.append(Seen(belief, shares, answers))
         return found
+
+    def _said(self, label: str | None) -> Beliefs:
+        """float64 [situations]: log of how likely each makes what the person says it is."""
+        if label not in self.names:
+            return np.zeros(len(self.names))
+        said = np.full(len(self.names), (1 - HONEST) / max(len(self.names) - 1, 1))
+        said[self.names.index(label)] = HONEST
+        return np.asarray(np.log(said))
 
     def usual(self, state: UserState, hour: float, weekday: int) -> tuple[Beliefs, float]:
         """float [situations] for this person at this hour, and how far it is theirs, 0–1."""

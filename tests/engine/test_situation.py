@@ -196,3 +196,12 @@ def test_a_moment_comes_back_from_the_log_as_it_went_in() -> None:
         **{name: getattr(moment, name) for name in Moment.__slots__}
         | {"activity": {name: round(share, 3) for name, share in moment.activity.items()}}
     )
+
+
+def test_what_people_say_of_themselves_is_believed() -> None:
+    silent, spoken = (at(20, {"place": "home", "label": label}) for label in (None, "cooking"))
+
+    assert silent.name != "cooking"
+    assert spoken.name == "cooking"
+    assert at(20, {"label": "exercising"}).name == "exercising"
+    assert at(20, {"label": "juggling"}).age_s is None  # a word that no situation has
