@@ -115,15 +115,15 @@ class Situations:
         asking = told or (kept[1] if kept is not None else None)
         hour, weekday = local_clock(asking, time_zone(state), at_ms)
         kind = asking.device_type if asking is not None else None
-        if told is not None and self.learns(told):
+        seen_ms, device = kept or (at_ms, None)
+        news = told is not None and self.learns(told)
+        if told is not None and news:
             seen_ms, device = min(told.captured_at or at_ms, at_ms), told
-        else:
-            told, (seen_ms, device) = None, kept or (at_ms, None)
         belief, believed_ms = self.believed(state, at_ms)
         activity: Mapping[str, float] = {}
         if belief is not None and state.situated is not None:
             activity = state.situated.activity
-        if device is not None and (told is not None or belief is None or seen_ms > believed_ms):
+        if device is not None and (news or belief is None or seen_ms > believed_ms):
             [seen] = self.see([self.glance(state, device, seen_ms, belief, believed_ms)])
             belief, believed_ms, activity = seen.belief, seen_ms, seen.activity
         if belief is None and (state.situated is None or not state.situated.routine):
