@@ -102,11 +102,11 @@ def device(
     """What a request with `device` costs beside one without, at one connection."""
     from training.world import World, encode
 
-    world = World("amber", 300, 1500, seed=1)
+    world = World("amber", 1000, 1500, seed=1)
     with temporary_home() as home:
         past = home / "past.jsonl"
         with past.open("wb") as lines:
-            for events in (world.item_events(), world.user_events(), world.history(14)):
+            for events in (world.item_events(), world.user_events(), world.history(HISTORY_DAYS)):
                 lines.write(encode(events))
         kairos(home, "import", past)
         kairos(home, "train")
