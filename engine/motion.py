@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 
 RATE_HZ = 50.0
 SHORTEST_S = 1.3  # one stride at a slow walk
-LONGEST_S = 30.0  # the newest part of a longer window: what is being done now
+LONGEST_S = 10.24  # the newest part of a longer window: four pieces, and what is done now
 RATES_HZ = (10.0, 200.0)
 STANDARD_GRAVITY = 9.80665  # m/s² in one g
 # Mean |acceleration| in g, gravity included: a runner's phone stays below 2, a falling one above 0,

@@ -19,7 +19,7 @@ Doubles = NDArray[np.float64]
 Spectrum = NDArray[np.complex128]
 
 PIECE, STEP = 128, 64  # samples at 50 Hz
-MANY = 8  # pieces; more than that do without the overlap, which halves the time of a long window
+MANY = 4  # pieces; more than that do without the overlap, which halves the time of a long window
 
 SIGNALS = (
     "length",  # of the acceleration, gravity included

@@ -99,7 +99,8 @@ def test_unknown_is_nan() -> None:
 
 
 @pytest.mark.parametrize(
-    ("samples", "pieces"), [(66, 1), (127, 1), (128, 1), (191, 1), (192, 2), (576, 8), (1000, 7)]
+    ("samples", "pieces"),
+    [(66, 1), (127, 1), (128, 1), (191, 1), (192, 2), (320, 4), (576, 4), (1000, 4)],
 )
 def test_pieces_end_with_the_window(samples: int, pieces: int) -> None:
     window = walking(samples / 50, np.random.default_rng(4))
