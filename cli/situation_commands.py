@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 import typer
 
 from cli.terminal import NOT_BETTER, complain, console, print_json, say, settings_of
 
+if TYPE_CHECKING:
+    from engine.situation import Situations
+    from models.registry import Registry
+    from training.labelled import LabelledLog
 
-def train_situation(publish: bool, as_json: bool) -> None:
+
+def train_situation(publish: bool, refit: bool, as_json: bool) -> None:
     """Fit to the log's labels; exit code as `kairos train`."""
     from engine.archive import Archive
     from engine.redis_store import RedisStore
@@ -27,6 +34,9 @@ def train_situation(publish: bool, as_json: bool) -> None:
         log = WholeLog(Archive(opened.archive_path), RedisStore.connect(opened))
         labels = read_labelled(log, opened.partitions, shipped_situations(file))
     served = published_situations(registry, file)
+    if refit:
+        _refit(labels, served, registry, publish, as_json)
+        return
     found = learn_looks(labels, served.looks, shipped_situations(file), registry, publish)
     if as_json:
         print_json(msgspec.to_builtins(found))
@@ -38,6 +48,28 @@ def train_situation(publish: bool, as_json: bool) -> None:
             say(f"  {name:<16} {count:>7,}  no situation of that name")
         for name in found.log_loss:
             say(f"{name}: log loss {found.log_loss[name]:.3f}, {found.right[name]:.1%} right")
+        say(found.reason)
+        if found.release_id is not None:
+            say(f"published as {found.release_id}")
+    if not found.better:
+        raise typer.Exit(NOT_BETTER)
+
+
+def _refit(
+    labels: LabelledLog, served: Situations, registry: Registry, publish: bool, as_json: bool
+) -> None:
+    from training import extrasensory
+    from training.context import material
+    from training.movielens import data_folder
+    from training.refit import refit
+
+    with console().status("fitting the context model"):
+        public = material(extrasensory.read(data_folder()))
+        found = refit(labels, public, served, registry, publish)
+    if as_json:
+        print_json(msgspec.to_builtins(found))
+    else:
+        say(f"{found.moments:,} labelled moments of {found.people:,} people")
         say(found.reason)
         if found.release_id is not None:
             say(f"published as {found.release_id}")

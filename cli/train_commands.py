@@ -43,6 +43,10 @@ def train(
         bool, typer.Option("--no-publish", help="Write the versions, move no pointer.")
     ] = False,
     search: Annotated[int, typer.Option(min=0, help="Further tries at the factors.")] = 0,
+    refit: Annotated[
+        bool,
+        typer.Option(help="Of `situation`: the context model anew, public data beside labels."),
+    ] = False,
     settings: Settings = None,
     report: Html = None,
     as_json: AsJson = False,
@@ -56,7 +60,7 @@ def train(
     from training.run import run
 
     if names == ["situation"]:
-        train_situation(not no_publish, as_json)
+        train_situation(not no_publish, refit, as_json)
         return
     with _job(names or [], since, until, settings) as (job, registry):
         job = replace(job, publish=not no_publish, search=search)

@@ -30,12 +30,10 @@ class LabelledLog:
 
     situations: Situations
     users: dict[str, int] = field(default_factory=dict)
-    other: Counter[str] = field(default_factory=Counter)  # labels that name no situation
+    glances: list[tuple[int, Glance]] = field(default_factory=list)  # user, what they labelled
+    other: Counter[str] = field(default_factory=Counter)  # labels that name nothing known
     first_ms: int = 0
     last_ms: int = 0
-    _user: list[int] = field(default_factory=list)
-    _situation: list[int] = field(default_factory=list)
-    _glances: list[Glance] = field(default_factory=list)
 
     def watch(self, at: Located, state: UserState) -> None:
         """Take a labelled device state down, just before it is folded."""
@@ -45,23 +43,26 @@ class LabelledLog:
         device = record.device
         if device.label is None or not tells(device) or record.ts < state.erased_ms:
             return
-        if device.label not in self.situations.names:
+        if device.label not in self.situations.names and device.label not in senses.LABELS:
             self.other[device.label] += 1
             return
         self.first_ms = min(self.first_ms or record.ts, record.ts)
         self.last_ms = max(self.last_ms, record.ts)
-        self._user.append(self.users.setdefault(record.user_id, len(self.users)))
-        self._situation.append(self.situations.names.index(device.label))
-        self._glances.append(self.situations.glance(state, device, record.ts, None, record.ts))
+        user = self.users.setdefault(record.user_id, len(self.users))
+        glance = self.situations.glance(state, device, record.ts, None, record.ts)
+        self.glances.append((user, glance))
 
     def labelled(self) -> Labelled:
-        """Every labelled moment, in log order by partition."""
+        """The moments whose label names a situation, in log order by partition."""
+        names = self.situations.names
+        found = [(user, glance) for user, glance in self.glances if glance.device.label in names]
+        numbers = [names.index(str(glance.device.label)) for _, glance in found]
         return Labelled(
-            np.array(self._situation, np.int64),
-            np.array(self._user, np.int64),
-            np.array([int(glance.hour) % 24 for glance in self._glances], np.int64),
-            np.array([int(glance.weekday >= 5) for glance in self._glances], np.int64),
-            answers_of(self.situations, self._glances),
+            np.array(numbers, np.int64),
+            np.array([user for user, _ in found], np.int64),
+            np.array([int(glance.hour) % 24 for _, glance in found], np.int64),
+            np.array([int(glance.weekday >= 5) for _, glance in found], np.int64),
+            answers_of(self.situations, [glance for _, glance in found]),
         )
 
 
