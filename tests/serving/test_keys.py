@@ -204,3 +204,13 @@ def test_other_hosts_need_keys(store: RedisStore, host: str) -> None:
     create_key(store, "one", Role.SERVE)
     assert list(check.listening(store, host)) == []
     revoke_keys(store, "one")
+
+
+def test_situations_keep_their_places(server: embedded.Embedded) -> None:
+    """States know them by number: a file in which one moved would give acts another meaning."""
+    store = RedisStore.connect(Settings(redis_url=server.url))
+    check.fix_situations(store, ("unknown", "away", "here"))
+    check.fix_situations(store, ("unknown", "away", "here", "there"))
+    for names in (("unknown", "here", "away", "there"), ("unknown", "away"), ("unknown", "awayx")):
+        with pytest.raises(SettingsError, match=r"unknown,away,here,there.*at the end"):
+            check.fix_situations(store, names)
