@@ -41,8 +41,8 @@ DAY = (
           {"place": "transit", "activity": "in_vehicle", "headphones": True}),
     Scene("12:40", "at the desk, about to have lunch", {"place": "work", "activity": "still"}),
     Scene("17:50", "walks into the supermarket", {"place": "supermarket", "activity": "walking"}),
-    Scene("18:40", "in the kitchen, phone on the table",
-          {"place": "home", "activity": "still", "orientation": "face_up"}),
+    Scene("18:40", "in the kitchen, phone on the table, taps 'start cooking'",
+          {"place": "home", "activity": "still", "orientation": "face_up", "label": "cooking"}),
     Scene("22:45", "lies in bed, browsing",
           {"place": "home", "activity": "still", "charging": True, "brightness": 0.1}),
 )  # fmt: skip
