@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from engine.situation import Situations
     from models.registry import Registry
     from training.labelled import LabelledLog
+    from training.refit import RefitReport
+    from training.situation import SituationReport
 
 
 def train_situation(publish: bool, refit: bool, as_json: bool) -> None:
@@ -38,21 +41,16 @@ def train_situation(publish: bool, refit: bool, as_json: bool) -> None:
         _refit(labels, served, registry, publish, as_json)
         return
     found = learn_looks(labels, served.looks, shipped_situations(file), registry, publish)
-    if as_json:
-        print_json(msgspec.to_builtins(found))
-    else:
-        say(f"{found.moments:,} labelled moments of {found.people:,} people")
-        for name, count in found.by_situation.items():
-            say(f"  {name:<16} {count:>7,}")
-        for name, count in found.labels_without_situation.items():
-            say(f"  {name:<16} {count:>7,}  no situation of that name")
-        for name in found.log_loss:
-            say(f"{name}: log loss {found.log_loss[name]:.3f}, {found.right[name]:.1%} right")
-        say(found.reason)
-        if found.release_id is not None:
-            say(f"published as {found.release_id}")
-    if not found.better:
-        raise typer.Exit(NOT_BETTER)
+    lines = [f"  {name:<16} {count:>7,}" for name, count in found.by_situation.items()]
+    lines += [
+        f"  {name:<16} {count:>7,}  no situation of that name"
+        for name, count in found.labels_without_situation.items()
+    ]
+    lines += [
+        f"{name}: log loss {loss:.3f}, {found.right[name]:.1%} right"
+        for name, loss in found.log_loss.items()
+    ]
+    _end(found, lines, as_json)
 
 
 def _refit(
@@ -66,10 +64,17 @@ def _refit(
     with console().status("fitting the context model"):
         public = material(extrasensory.read(data_folder()))
         found = refit(labels, public, served, registry, publish)
+    _end(found, [], as_json)
+
+
+def _end(found: SituationReport | RefitReport, lines: Sequence[str], as_json: bool) -> None:
+    """Tell what came of it, and end with its exit code."""
     if as_json:
         print_json(msgspec.to_builtins(found))
     else:
         say(f"{found.moments:,} labelled moments of {found.people:,} people")
+        for line in lines:
+            say(line)
         say(found.reason)
         if found.release_id is not None:
             say(f"published as {found.release_id}")

@@ -147,6 +147,10 @@ class DecidedMoment(msgspec.Struct, frozen=True, omit_defaults=True):
     activity: dict[str, float] = {}
     models: str = ""  # version of those that read the signals
 
+    def signals_ms(self, at_ms: int) -> int | None:
+        """Unix ms of the signals it was read from, as of a record's time; None: there were none."""
+        return None if self.age_s is None else at_ms - round(self.age_s * 1000)
+
 
 class MomentRecord(_Owned, frozen=True, kw_only=True, tag="moment"):
     """What was inferred from a device's signals when they were folded; replay reads it back.

@@ -223,8 +223,10 @@ def _decision(state: UserState, r: DecisionRecord) -> None:
     state.slates = [*state.slates, Slate(r.decision_id, items)][-SLATES:]
     if r.device is not None:
         _keep_device(state, min(r.ts, r.known_ms), r.device)  # decided "as if" has no later device
-        if r.moment is not None and r.moment.probabilities and r.ts <= r.known_ms:
-            _believe(state, r.ts, r.moment)
+        # Without a signal in its device it was read from what is believed already, and is no news.
+        seen_ms = None if r.moment is None else r.moment.signals_ms(r.ts)
+        if r.moment is not None and seen_ms is not None and r.ts <= r.known_ms:
+            _believe(state, seen_ms, r.moment)
 
 
 def _imply_seen(state: UserState, decision_id: str, item: int, at_s: int) -> None:

@@ -238,8 +238,9 @@ class _Reader:
             decision.position = record.state_position
             decision.at_ms = record.ts
             decision.moment = read_back(record.moment, record.ts)
-            if record.device is not None:
-                self._situate(user, record.ts, record.moment)
+            seen_ms = record.moment.signals_ms(record.ts)
+            if record.device is not None and seen_ms is not None:
+                self._situate(user, seen_ms, record.moment)
         self.decisions.append(decision)
 
     def finish(self, catalog: Catalog) -> History:

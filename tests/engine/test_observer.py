@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from engine.device import Device
 from engine.fold import FoldRules, Loaded, Located, fold_records
 from engine.observer import Observer
 from engine.records import DeviceRecord, MomentRecord
-from engine.situation import Situations
+from engine.situation import Situations, told_of
 from engine.situation_rules import load_situations
 from engine.state import UserState, encode_state, touches
 
@@ -128,6 +129,22 @@ def test_a_tablet_that_nobody_uses_tells_nothing_of_its_owner() -> None:
         loaded = Loaded({}, set())
         fold_records(0, 1, [_located(1, device, NOW)], loaded, FoldRules(), observer.watch)
         assert observer.records(loaded.states) == []
+
+
+def test_a_request_without_a_signal_renews_no_belief(bench: Any, make: Any) -> None:
+    """Its device says who asks, and its moment was read from what was believed before."""
+    bench.append(make.device("u", SHOP, ts=NOW))
+    state = folded(bench)
+    empty = Device(device_id="phone", app_version="7")
+    for minute, device in ((5, empty), (6, HOME)):
+        at_ms = NOW + minute * MINUTE
+        moment = told_of(SITUATIONS.read(state, device, at_ms))
+        decision = make.decision("u", f"d{minute}", [1], ts=at_ms, arrived=at_ms, device=device)
+        bench.append(msgspec.structs.replace(decision, moment=moment))
+        state = folded(bench)
+        assert state.situated is not None
+        assert state.situated.at_ms == (NOW if device is empty else at_ms)
+    assert SITUATIONS.read(state, None, NOW + 6 * MINUTE).age_s == 0
 
 
 def _located(position: int, device: Device, ts: int) -> Located:
