@@ -314,7 +314,9 @@ def newest_device(state: UserState, at_ms: int) -> tuple[int, Device] | None:
 
 def tells(device: Device) -> bool:
     """Whether there is a single signal in it."""
-    return any(getattr(device, name) is not None for name in SIGNALS)
+    if any(getattr(device, name) is not None for name in SIGNALS if name != "motion"):
+        return True
+    return device.motion is not None and read_window(device.motion) is not None
 
 
 def speaks(device: Device) -> bool:

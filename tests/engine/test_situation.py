@@ -205,3 +205,11 @@ def test_what_people_say_of_themselves_is_believed() -> None:
     assert spoken.name == "cooking"
     assert at(20, {"label": "exercising"}).name == "exercising"
     assert at(20, {"label": "juggling"}).age_s is None  # a word that no situation has
+
+
+def test_a_window_that_cannot_be_read_is_no_news() -> None:
+    state = believing("shopping", MONDAY - 10 * MINUTE)
+    window = {"rate_hz": 50, "acc": [[1, 2, 3]]}
+    assert at(12.5, {"motion": window}, state).age_s == 600
+    readable = {"rate_hz": 50, "acc": [[0, 0, 9.8 + 0.1 * (n % 3)] for n in range(200)]}
+    assert at(12.5, {"motion": readable}, state).age_s == 0
