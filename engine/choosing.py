@@ -1,0 +1,25 @@
+"""How modules are chosen: the operator's settings, the section `choice` of `modules.yaml`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+AboveZero = Annotated[float, msgspec.Meta(gt=0)]
+Strength = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+
+
+class ChoiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """See engine.module_choice; strengths (κ) count acts."""
+
+    explore: Share = 0.05
+    curiosity: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.5
+    half_life_days: AboveZero = 30.0
+    prior_looks: Strength = 20.0
+    prior_share: AboveZero = 0.5
+    situation: Strength = 10.0
+    segment: Strength = 20.0
+    person: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 4.0
+    person_situation: Strength = 4.0

@@ -1,0 +1,106 @@
+"""A person's own history with modules, as their state keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.module_counts import LOOK, Cell
+
+MODULES = 40  # of a person; the one not looked at for longest goes
+DAY_S = 86_400
+
+
+class ModuleHistory(msgspec.Struct, array_like=True, gc=False):
+    """Looks at one module, and what was done in it."""
+
+    counts: dict[int, float] = {}  # by situation and term, decayed, at the state's landmark
+    last_s: int = 0  # of the last look
+    ignored: int = 0  # looks since something was done in it
+    today: tuple[int, int] = (0, 0)  # local day of the last look, looks on it
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The same of all modules that are asked about, decayed to now: float64 [modules, situations].
+
+    `worth` is in the objective's.
+    """
+
+    looks: NDArray[np.float64]
+    worth: NDArray[np.float64]
+
+
+def key_of(situation: int, term: int) -> int:
+    """Where a count stands in ModuleHistory.counts."""
+    return situation << 9 | term + 1
+
+
+def remember(
+    histories: dict[str, ModuleHistory], cells: Sequence[Cell], at_s: int, day: int, weight: float
+) -> None:
+    """Take looks and acts in; `day` is the local one, `weight` the decayed count's increase."""
+    for cell in cells:
+        known = histories.get(cell.module_id)
+        if known is None:
+            known = histories[cell.module_id] = ModuleHistory()
+        key = key_of(cell.situation, cell.term)
+        known.counts[key] = known.counts.get(key, 0.0) + weight
+        if cell.term != LOOK:
+            known.ignored = 0
+            continue
+        known.ignored += 1
+        known.last_s = max(known.last_s, at_s)
+        last, looks = known.today
+        if day >= last:
+            known.today = (day, looks + 1 if day == last else 1)
+    while len(histories) > MODULES:
+        del histories[min(histories, key=lambda name: histories[name].last_s)]
+
+
+def decay(histories: Mapping[str, ModuleHistory], factor: float) -> None:
+    """Multiply all counts: the state's landmark moved."""
+    for known in histories.values():
+        known.counts = {key: count * factor for key, count in known.counts.items()}
+
+
+def join_histories(mine: dict[str, ModuleHistory], theirs: Mapping[str, ModuleHistory]) -> None:
+    """Add another state's of the same person, at the same landmark."""
+    for name, other in theirs.items():
+        known = mine.setdefault(name, ModuleHistory())
+        for key, count in other.counts.items():
+            known.counts[key] = known.counts.get(key, 0.0) + count
+        if other.last_s > known.last_s:
+            known.last_s, known.ignored = other.last_s, other.ignored
+        known.today = max(known.today, other.today)
+
+
+def read_own(
+    histories: Mapping[str, ModuleHistory],
+    modules: Sequence[str],
+    situations: int,
+    worth: Mapping[int, float],
+    factor: float,
+) -> Own | None:
+    """The history with these modules, times `factor`; None where there is none."""
+    if not histories:
+        return None
+    looks = np.zeros((len(modules), situations))
+    value = np.zeros((len(modules), situations))
+    for number, name in enumerate(modules):
+        known = histories.get(name)
+        if known is None:
+            continue
+        for key, count in known.counts.items():
+            situation, term = key >> 9, (key & 511) - 1
+            if situation >= situations:
+                continue
+            if term == LOOK:
+                looks[number, situation] += count * factor
+            else:
+                value[number, situation] += count * factor * worth.get(term, 0.0)
+    return Own(looks, value)
