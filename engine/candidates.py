@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,11 +19,15 @@ from engine.taste import Taste
 Items = NDArray[np.int32]
 Scores = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+More = Callable[[Items], list[tuple[int, Items]]]
 
 # By column of Candidates.scores. The order breaks ties: the first that brought an item is its
 # source. `popular` and `fresh` are here without any model too.
 SOURCES = ("factors", "similar", "hybrid", "popular", "fresh")
 FACTORS, SIMILAR, HYBRID, POPULAR, FRESH = range(len(SOURCES))
+# What brings items to modules, beside these; it has no scores.
+LISTS = ("continue", "listed")
+CONTINUE, LISTED = len(SOURCES), len(SOURCES) + 1
 FRESH_DAYS = 7.0  # half-life
 SESSION = 5  # the last touches that `similar` goes by
 
@@ -76,7 +80,8 @@ class Candidates:
     def source(self, row: int) -> str:
         """The name of the first source that brought the item."""
         bits = int(self.brought[row])
-        return next((name for s, name in enumerate(SOURCES) if bits >> s & 1), "given")
+        names = (*SOURCES, *LISTS)
+        return next((name for s, name in enumerate(names) if bits >> s & 1), "given")
 
 
 def gather(
@@ -87,8 +92,12 @@ def gather(
     allowed: Mask,
     quotas: SourceQuotas,
     most: int,
+    more: More | None = None,
 ) -> Candidates:
-    """Up to `most` allowed items, every source's quota from the first to the last."""
+    """Up to `most` allowed items, every source's quota from the first to the last.
+
+    `more` is told what was found and may bring items beyond, as (source, items).
+    """
     users = read_users(sources, taste, moment)
     found: list[tuple[int, Items]] = []
     near = np.zeros(0, np.float32)  # the factors' scores of what they brought
@@ -104,8 +113,23 @@ def gather(
     if sum(len(items) for _, items in found) < most:  # few sources, or a filter
         found.append((POPULAR, most_popular(columns, allowed, most)))
     items, brought = _merge(found, most)
+    if more is not None and (added := more(items)):
+        items, brought = _added(items, brought, added)
     scores = _score(sources, users, columns, items, moment, near)
     return Candidates(items, scores, brought, _lift(sources, users, items))
+
+
+def _added(
+    items: Items, brought: NDArray[np.uint8], added: Sequence[tuple[int, Items]]
+) -> tuple[Items, NDArray[np.uint8]]:
+    """The items and what is added to them, each once."""
+    every, marks = _merge(added, sum(len(new) for _, new in added))
+    place = {item: row for row, item in enumerate(items.tolist())}
+    known = np.array([place.get(item, -1) for item in every.tolist()], np.intp)
+    brought = brought.copy()
+    brought[known[known >= 0]] |= marks[known >= 0]
+    new = known < 0
+    return np.concatenate([items, every[new]]), np.concatenate([brought, marks[new]])
 
 
 def given(

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.candidates import SOURCES, Items
+from engine.candidates import LISTS, SOURCES, Items
 from engine.ids import event_hash
 from engine.pipeline import Request, Slate
 from engine.records import Considered, DecidedFor, DecidedSlot, DecisionRecord
@@ -24,11 +24,12 @@ from engine.times import LATEST_MS
 CONSIDERED = 10
 FILTER_BYTES = 2048  # a longer filter is not kept with the decision
 
-SOURCE_NAMES = (*SOURCES, "given")
+SOURCE_NAMES = (*SOURCES, *LISTS, "given")
+GIVEN = len(SOURCE_NAMES) - 1
 
 # By the bits of Candidates.brought, as Candidates.source has it, for all rows at once.
 _FIRST_SOURCE = np.array(
-    [next((s for s in range(len(SOURCES)) if bits >> s & 1), len(SOURCES)) for bits in range(256)],
+    [next((s for s in range(8) if bits >> s & 1), GIVEN) for bits in range(1 << GIVEN)],
     np.uint8,
 )
 _VERSION = 1

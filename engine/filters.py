@@ -117,6 +117,30 @@ class AttributeIndex:
         column[item] = value
 
 
+def check_filter(filter_: Mapping[str, Any]) -> None:
+    """Raise InvalidInput naming the condition that cannot be understood, whoever has what."""
+    for name, condition in filter_.items():
+        _check(f"filter.{name}", condition)
+
+
+def matches(filter_: Mapping[str, Any], attributes: Mapping[str, Any]) -> bool:
+    """Whether every condition of a checked filter holds for these attributes."""
+    return all(_holds(condition, attributes.get(name)) for name, condition in filter_.items())
+
+
+def _holds(condition: Any, value: Any) -> bool:
+    found = set(_keys(value))
+    if not isinstance(condition, dict):
+        return not found.isdisjoint(_keys(condition))
+    if "not" in condition and not found.isdisjoint(_keys(condition["not"])):
+        return False
+    if "gte" in condition or "lte" in condition:
+        number = next((key[1] for key in found if key[0] == "number"), None)
+        low, high = condition.get("gte", -LARGEST), condition.get("lte", LARGEST)
+        return number is not None and low <= number <= high
+    return True
+
+
 def _take_out(postings: dict[Key, Posting], key: Key, item: int) -> None:
     items = postings.get(key)
     if isinstance(items, np.ndarray):

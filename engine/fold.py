@@ -15,6 +15,7 @@ import msgspec
 
 from engine.errors import KairosError
 from engine.ids import event_hash
+from engine.module_counts import Cell
 from engine.records import (
     AliasRecord,
     CarryRecord,
@@ -81,6 +82,7 @@ class Changes:
     states: dict[str, UserState] = field(default_factory=dict)
     hashes: dict[int, list[int]] = field(default_factory=dict)  # arrival day -> new hashes
     counters: Tally[tuple[int, int]] = field(default_factory=Tally)  # (item, term) -> increase
+    modules: Tally[Cell] = field(default_factory=Tally)  # looks and acts by module -> increase
     outbox: list[UserLogRecord] = field(default_factory=list)  # to append to other partitions
     erased: dict[str, int] = field(default_factory=dict)  # user -> erased up to, unix ms
     dead: list[DeadLetter] = field(default_factory=list)
@@ -162,7 +164,8 @@ def _fold_one(partition: int, at: Located, state: UserState, changes: Changes) -
             changes.outbox.append(_forwarded(partition, at, state.alias_to))
             return state
         state.alias_to = None
-    fold(state, record)
+    for cell in fold(state, record):
+        changes.modules[cell] += 1
     _count_items(record, changes)
     return state
 

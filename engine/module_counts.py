@@ -7,7 +7,7 @@ folding anything again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from engine.times import DAY_MS
 
 Table = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 WEEK_MS = 7 * DAY_MS
 WEEKS = 26  # kept
 LOOK = -1  # the term of a look; acts count under their action's
@@ -35,6 +36,17 @@ class Cell(NamedTuple):
 def week_of(ts: int) -> int:
     """The week of a time in unix ms."""
     return ts // WEEK_MS
+
+
+def field_of(cell: Cell) -> str:
+    """The cell as a name that no item counter has."""
+    return f"@{cell.week}:{cell.situation}:{cell.term}:{cell.segment}:{cell.module_id}"
+
+
+def cell_of(field: str) -> Cell:
+    """The cell of such a name."""
+    week, situation, term, segment, module_id = field.removeprefix("@").split(":", 4)
+    return Cell(module_id, segment, int(situation), int(week), int(term))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,48 +68,73 @@ class Axes:
 
 
 class ModuleCounts:
-    """The cells of all partitions; one thread takes changes in, requests read tables."""
+    """The cells of all partitions as columns; one thread takes changes in, requests read tables."""
 
     def __init__(self) -> None:
-        self.changes = 0
-        self._cells: dict[Cell, int] = {}
+        self._rows: dict[Cell, int] = {}
+        self._names: dict[str, int] = {}  # of modules and segments, by first appearance
+        self._keys = np.zeros((64, 5), np.int64)  # module, segment, situation, week, term
+        self._totals = np.zeros(64, np.int64)
         self._of: dict[int, dict[Cell, int]] = {}  # partition -> its totals
 
     def take(self, partition: int, totals: Mapping[Cell, int]) -> None:
         """Take over changed totals of a partition."""
         known = self._of.setdefault(partition, {})
         for cell, total in totals.items():
-            self._cells[cell] = self._cells.get(cell, 0) + total - known.get(cell, 0)
+            self._totals[self._row(cell)] += total - known.get(cell, 0)
             known[cell] = total
-        self.changes += len(totals)
 
     def replace(self, partition: int, totals: Mapping[Cell, int]) -> None:
         """Take over all of a partition: what it no longer tells of is gone."""
         gone = dict.fromkeys(self._of.get(partition, {}).keys() - totals.keys(), 0)
         self.take(partition, gone | dict(totals))
 
-    def tables(
-        self, axes: Axes, worth: Mapping[int, float], half_life_days: float, at_ms: int
-    ) -> ModuleTables:
-        """Sums over the cells; `worth` is what an act is worth by its action's term."""
-        module_of = {name: number for number, name in enumerate(axes.modules)}
-        segment_of = {name: number for number, name in enumerate(axes.segments)}
+    def add(self, cells: Iterable[Cell]) -> None:
+        """Count each once more, where no store keeps totals."""
+        for cell in cells:
+            self._totals[self._row(cell)] += 1
+
+    def tables(self, axes: Axes, worth: Doubles, half_life_days: float, at_ms: int) -> ModuleTables:
+        """Sums over the cells; `worth` float64 [terms] is what an act is worth by its term."""
         shape = len(axes.modules), axes.situations, len(axes.segments)
-        looks, value, square = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-        now = at_ms / WEEK_MS
-        for cell, count in list(self._cells.items()):
-            module, segment = module_of.get(cell.module_id), segment_of.get(cell.segment)
-            if module is None or segment is None or cell.situation >= axes.situations:
-                continue
-            age_weeks = max(now - cell.week - 0.5, 0.0)
-            if age_weeks > WEEKS:
-                continue
-            weighed = count * 2.0 ** (-7 * age_weeks / half_life_days)
-            at = module, cell.situation, segment
-            if cell.term == LOOK:
-                looks[at] += weighed
-            else:
-                each = worth.get(cell.term, 0.0)
-                value[at] += weighed * each
-                square[at] += weighed * each * each
-        return ModuleTables(looks, value, square)
+        rows = len(self._rows)
+        module, segment, situation, week, term = self._keys[:rows].T
+        module, segment = self._within(axes.modules)[module], self._within(axes.segments)[segment]
+        age = np.maximum(at_ms / WEEK_MS - week - 0.5, 0.0)
+        inside = (module >= 0) & (segment >= 0) & (situation < shape[1]) & (age <= WEEKS)
+        inside &= term < len(worth)
+        weighed = self._totals[:rows] * np.exp2(-7 * age / half_life_days) * inside
+        at = np.where(inside, (module * shape[1] + situation) * shape[2] + segment, 0)
+        looked = term == LOOK
+        each = np.append(worth, 0.0)[np.where(inside, term, LOOK)]  # a look is worth nothing
+
+        def table(values: Doubles) -> Table:
+            sums = np.bincount(at, values, int(np.prod(shape)))
+            return np.asarray(sums, np.float64).reshape(shape)
+
+        return ModuleTables(
+            table(weighed * looked), table(weighed * each), table(weighed * each * each)
+        )
+
+    def _row(self, cell: Cell) -> int:
+        row = self._rows.get(cell)
+        if row is not None:
+            return row
+        row = len(self._rows)
+        if row >= len(self._totals):
+            self._keys = np.concatenate([self._keys, np.zeros_like(self._keys)])
+            self._totals = np.concatenate([self._totals, np.zeros_like(self._totals)])
+        names = self._names
+        module = names.setdefault(cell.module_id, len(names))
+        segment = names.setdefault(cell.segment, len(names))
+        self._keys[row] = module, segment, cell.situation, cell.week, cell.term
+        self._rows[cell] = row  # last: who reads sees whole rows
+        return row
+
+    def _within(self, names: tuple[str, ...]) -> NDArray[np.int64]:
+        """int64 [names known]: the place of each in an axis, −1 where it has none."""
+        places = np.full(len(self._names), -1)
+        for place, name in enumerate(names):
+            if name in self._names:
+                places[self._names[name]] = place
+        return places

@@ -83,10 +83,13 @@ def read_own(
     histories: Mapping[str, ModuleHistory],
     modules: Sequence[str],
     situations: int,
-    worth: Mapping[int, float],
+    worth: NDArray[np.float64],
     factor: float,
 ) -> Own | None:
-    """The history with these modules, times `factor`; None where there is none."""
+    """The history with these modules, times `factor`; None where there is none.
+
+    worth float64 [terms]: what an act is worth by its action's term.
+    """
     if not histories:
         return None
     looks = np.zeros((len(modules), situations))
@@ -97,10 +100,10 @@ def read_own(
             continue
         for key, count in known.counts.items():
             situation, term = key >> 9, (key & 511) - 1
-            if situation >= situations:
+            if situation >= situations or term >= len(worth):
                 continue
             if term == LOOK:
                 looks[number, situation] += count * factor
             else:
-                value[number, situation] += count * factor * worth.get(term, 0.0)
+                value[number, situation] += count * factor * worth[term]
     return Own(looks, value)

@@ -38,6 +38,15 @@ class Objective(msgspec.Struct, frozen=True):
         return np.array([self.outcomes[n].weight if n in self.outcomes else 0.0 for n in names],
                         np.float32)  # fmt: skip
 
+    def worth_of_acts(self, terms: Mapping[str, int]) -> NDArray[np.float64]:
+        """float64 [terms]: what an act is worth by its action's dense number."""
+        worth = np.zeros(max(terms.values(), default=-1) + 1)
+        for outcome in self.outcomes.values():
+            for action in outcome.actions:
+                if action in terms:
+                    worth[terms[action]] += outcome.weight
+        return worth
+
     @property
     def ripe_hours(self) -> float:
         """How long until every outcome of a decision is known."""

@@ -176,6 +176,29 @@ class DecidedFor(msgspec.Struct, frozen=True, omit_defaults=True):
     explore: bool = True
 
 
+class DecidedModule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One module of a page; its items follow those of the module above in the record's slots."""
+
+    module_id: str
+    items: int  # how many
+    propensity: float  # of this module in this slot, given all above
+    score: float  # what a look at it is worth, as estimated
+    eligible: list[int] = []  # the modules that the slot might have gone to, in DecidedPage.modules
+    pinned: bool = False
+    because: int | None = None  # dense id of the item that explains it
+
+
+class DecidedPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What makes a decision one about a page."""
+
+    modules: list[str]  # every module that had a chance
+    placed: list[DecidedModule]  # from the top
+    propensity: float  # of all the modules in their order
+    situation: int  # the likeliest, by number
+    segment: str = ""
+    scores: list[float] = []  # of `modules`
+
+
 class DecisionRecord(_Owned, frozen=True, kw_only=True, tag="decision"):
     """A slate as decided; imported history knows `slots` and `surface` alone."""
 
@@ -193,6 +216,7 @@ class DecisionRecord(_Owned, frozen=True, kw_only=True, tag="decision"):
     seed: int | None = None
     degraded: str | None = None
     device: Device | None = None  # as the request told of it
+    page: DecidedPage | None = None  # None: a list
 
 
 class CarryRecord(_Owned, frozen=True, kw_only=True, tag="carry"):

@@ -17,6 +17,7 @@ generation of the states, which `kairos rebuild` counts up):
     {k7}:g:u:USER       string    packed UserState (idle users expire, if so set)
     {k7}:g:d:DAY:NNN    set       64-bit hashes of events that arrived that day
     {k7}:g:c:B          hash      item:term -> total, of the items B·64 … B·64 + 63
+    {k7}:g:c:modules    hash      @week:situation:term:segment:module_id -> total
     {k7}:g:changes      stream    the changed values of g:c, numbered (#), capped
     {k7}:g:out          list      records to append to other partitions
     {k7}:g:dead         list      records that the fold could not take
@@ -47,6 +48,7 @@ KEYS_KEY = "{kairos}:keys"
 ERASURES_KEY = "{kairos}:erasures"
 SHARDS = 1000  # of a day's dedupe bucket: the last three digits of the hash
 BLOCK = 64  # items whose counters share a hash
+MODULES_BLOCK = "modules"  # takes the place of a block's number
 CHANGES_MS = 5000  # a replica that finds a gap in the changes' numbers loads anew
 LINES = b"\n"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -23,6 +23,7 @@ from redis.retry import Retry
 from engine.errors import Fenced, Overloaded, StoreUnavailable
 from engine.fold import Changes, DeadLetter, Loaded
 from engine.ids import ITEMS, pack_position, unpack_position
+from engine.module_counts import WEEKS, Cell, cell_of, field_of
 from engine.records import Entry, encode
 from engine.redis_keys import (
     APPEND,
@@ -35,6 +36,7 @@ from engine.redis_keys import (
     KNOWN,
     LINES,
     LOCK,
+    MODULES_BLOCK,
     RELEASE,
     SETTLE,
     SHARDS,
@@ -86,6 +88,8 @@ def commit_command(claim: Claim, changes: Changes, settings: Settings) -> tuple[
         lists += pair
     for (item, term), increase in changes.counters.items():
         lists += (f"{item}:{term}", item // BLOCK, increase)
+    for cell, increase in changes.modules.items():
+        lists += (field_of(cell), MODULES_BLOCK, increase)
     lists += [encode(record) for record in changes.outbox]
     lists += [msgspec.json.encode(letter) for letter in changes.dead]
     for erased in changes.erased.items():
@@ -95,7 +99,7 @@ def commit_command(claim: Claim, changes: Changes, settings: Settings) -> tuple[
         *(claim.epoch, claim.offset, changes.offset, settings.lease_ms),
         *(",".join(map(str, sorted(days))), 0),
         *(changes.folded, changes.duplicates, changes.forgotten),
-        *(len(changes.states), len(hashes), len(changes.counters)),
+        *(len(changes.states), len(hashes), len(changes.counters) + len(changes.modules)),
         *(len(changes.outbox), len(changes.dead)),
         *lists,
     )
@@ -193,6 +197,7 @@ class RedisStore:
         self.settings = settings
         self._state = state
         self._log = log
+        self._weeks: dict[int, int] = {}  # partition -> the newest of its module counts
 
     @classmethod
     def connect(cls, settings: Settings) -> RedisStore:
@@ -337,6 +342,7 @@ class RedisStore:
     def commit(self, claim: Claim, changes: Changes) -> None:
         command, days = commit_command(claim, changes, self.settings)
         self._drop_days(claim, (claim.days | set(changes.hashes)) - days)
+        self._drop_weeks(claim, changes.modules)
         (reply,) = self._run(self._state, [command])
         if not reply:
             raise Fenced(f"partition {claim.partition} is no longer ours")
@@ -365,6 +371,23 @@ class RedisStore:
         blocks = [("HGETALL", f"{prefix}{block}") for block in range(items // BLOCK + 1)]
         replies = self._run(self._state, blocks)
         return {_counter_key(n): int(total) for reply in replies for n, total in reply.items()}
+
+    def module_counts(self, partition: int) -> dict[Cell, int]:
+        prefix = keys_of(partition, self.generation(partition)).counters
+        (reply,) = self._run(self._state, [("HGETALL", f"{prefix}{MODULES_BLOCK}")])
+        return {cell_of(name.decode()): int(total) for name, total in reply.items()}
+
+    def _drop_weeks(self, claim: Claim, cells: Iterable[Cell]) -> None:
+        """Take out counts of modules too old to be read, once a week and process."""
+        newest = max((cell.week for cell in cells), default=0)
+        if newest <= self._weeks.get(claim.partition, 0):
+            return
+        self._weeks[claim.partition] = newest
+        key = f"{keys_of(claim.partition, claim.generation).counters}{MODULES_BLOCK}"
+        (fields,) = self._run(self._state, [("HKEYS", key)])
+        stale = [name for name in fields if cell_of(name.decode()).week < newest - WEEKS]
+        if stale:
+            self._run(self._state, [("HDEL", key, *stale)])
 
     def dead(self, partition: int) -> list[bytes]:
         """Records set aside, as JSON, oldest first."""
@@ -616,6 +639,7 @@ class CounterChange:
     position: int
     number: int
     totals: dict[tuple[int, int], int]  # (item, term) -> total
+    modules: dict[Cell, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -775,8 +799,13 @@ def _after(position: int) -> str:
 
 
 def _counter_change(id_: bytes, fields: dict[bytes, bytes]) -> CounterChange:
-    totals = {_counter_key(k): int(v) for k, v in fields.items() if k != b"#"}
-    return CounterChange(pack_position(id_.decode()), int(fields[b"#"]), totals)
+    totals, modules = {}, {}
+    for name, total in fields.items():
+        if name.startswith(b"@"):
+            modules[cell_of(name.decode())] = int(total)
+        elif name != b"#":
+            totals[_counter_key(name)] = int(total)
+    return CounterChange(pack_position(id_.decode()), int(fields[b"#"]), totals, modules)
 
 
 def _escaped(pattern: str) -> str:

@@ -10,6 +10,7 @@ it multiplies by exact powers of two.
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 
 from engine import routine, signals
 from engine.device import Device
+from engine.module_counts import LOOK, Cell, week_of
+from engine.module_history import ModuleHistory, decay, join_histories, remember
 from engine.records import (
     CarryRecord,
     DecidedMoment,
@@ -32,7 +35,7 @@ from engine.records import (
     UserLogRecord,
     UserRecord,
 )
-from engine.times import DAY_MS, HOUR_MS, hour_of_week
+from engine.times import DAY_MS, HOUR_MS, hour_of_week, local_day
 
 FOLD_VERSION = 3
 DAY_HALF_LIFE_MS = DAY_MS
@@ -45,6 +48,7 @@ SEEN = 1000
 SHOWN = 20  # impressions kept …
 SHOWN_ITEMS = 400  # … and items in them all
 SLATES = 3
+PAGES = 6
 PUSHES = 20
 DEVICES = 8
 TIMELINE = 32  # changes of situation
@@ -73,13 +77,24 @@ class Counter(msgspec.Struct, array_like=True, gc=False):
     month: float = 0.0
 
 
+class ShownPage(msgspec.Struct, array_like=True, gc=False):
+    """The modules of a slate that is a page, and how far down they were looked at."""
+
+    modules: list[tuple[str, int]]  # from the top: id, and where its items end in the slate's
+    situation: int
+    segment: str
+    looked_upto: int = 0
+    implied: list[int] = []  # items that acts alone say were seen
+
+
 class Slate(msgspec.Struct, array_like=True, gc=False):
     """What a decision showed, and how far down acts on it say that it was seen."""
 
     decision_id: str
     items: list[int]  # dense ids, in slot order
-    seen_upto: int = 0
+    seen_upto: int = 0  # of a list
     told: bool = False  # an impression came: nothing is implied any more
+    page: ShownPage | None = None
 
 
 class PushHistory(msgspec.Struct, array_like=True):
@@ -127,6 +142,7 @@ class UserState(msgspec.Struct, array_like=True):
     aliases: list[str] = []  # ids that were joined into this one
     erased_ms: int = 0  # everything dated before is dropped
     position: int = 0  # in the log, of the last record folded
+    modules: dict[str, ModuleHistory] = {}
 
     def blank(self) -> bool:
         """Whether nothing is known but, perhaps, an erasure or an alias."""
@@ -142,12 +158,15 @@ encode_state = msgspec.msgpack.Encoder().encode
 decode_state = msgspec.msgpack.Decoder(UserState).decode
 
 
-def fold(state: UserState, record: UserLogRecord) -> None:
-    """Apply one record to its owner's state, in place."""
+def fold(state: UserState, record: UserLogRecord) -> list[Cell]:
+    """Apply one record to its owner's state, in place; returns what it tells of modules."""
     state.arrived_s = max(state.arrived_s, record.arrived // 1000)
     step = _STEPS.get(type(record))
     if step is not None:
         step(state, record)
+    if not isinstance(record, InteractionRecord | ImpressionRecord) or not state.slates:
+        return []
+    return _credit_modules(state, record)
 
 
 def read_decayed(state: UserState, value: float, half_life_ms: int, at_ms: int) -> float:
@@ -212,7 +231,7 @@ def _impression(state: UserState, r: ImpressionRecord) -> None:
     items = [item for shown in r.shown for item in shown.items]
     slate = next((s for s in state.slates if s.decision_id == r.decision_id), None)
     if slate is not None:
-        implied = set(slate.items[: slate.seen_upto])
+        implied = set(slate.items[: slate.seen_upto] if slate.page is None else slate.page.implied)
         items = [item for item in items if item not in implied]
         slate.told = True
     _show(state, r.ts // 1000, items)
@@ -220,7 +239,12 @@ def _impression(state: UserState, r: ImpressionRecord) -> None:
 
 def _decision(state: UserState, r: DecisionRecord) -> None:
     items = [slot.item for slot in sorted(r.slots, key=lambda slot: slot.position)]
-    state.slates = [*state.slates, Slate(r.decision_id, items)][-SLATES:]
+    page = None
+    if r.page is not None:
+        ends = itertools.accumulate(module.items for module in r.page.placed)
+        placed = [module.module_id for module in r.page.placed]
+        page = ShownPage(list(zip(placed, ends, strict=True)), r.page.situation, r.page.segment)
+    state.slates = _cap_slates([*state.slates, Slate(r.decision_id, items, page=page)])
     if r.device is not None:
         _keep_device(state, min(r.ts, r.known_ms), r.device)  # decided "as if" has no later device
         # Without a signal in its device it was read from what is believed already, and is no news.
@@ -234,10 +258,54 @@ def _imply_seen(state: UserState, decision_id: str, item: int, at_s: int) -> Non
     for slate in state.slates:
         if slate.decision_id != decision_id or slate.told or item not in slate.items:
             continue
+        if slate.page is not None:
+            # How far a module's row was seen says nothing of the rows above.
+            if item not in slate.page.implied:
+                slate.page.implied.append(item)
+                _show(state, at_s, [item])
+            continue
         upto = slate.items.index(item) + 1
         if upto > slate.seen_upto:
             _show(state, at_s, slate.items[slate.seen_upto : upto])
             slate.seen_upto = upto
+
+
+def _credit_modules(state: UserState, r: InteractionRecord | ImpressionRecord) -> list[Cell]:
+    """Looks and acts that a record tells of, by module; the person's own history takes them in.
+
+    A page is looked at from the top (a cascade): whoever saw a module, or acted in it, looked at
+    those above it. One below the last that was seen was not refused, and has no look.
+    """
+    slate = next((s for s in state.slates if s.decision_id == r.decision_id), None)
+    if slate is None or slate.page is None:
+        return []
+    page, week = slate.page, week_of(r.ts)
+    names = [name for name, _ in page.modules]
+    act: str | None = None
+    if isinstance(r, InteractionRecord):
+        act = r.module_id if r.module_id in names else _module_of(slate, r.item)
+        seen = -1 if act is None else names.index(act)
+    else:
+        told = [names.index(m.module_id) for m in r.shown if m.module_id in names]
+        seen = max(told, default=-1)
+    looked = names[page.looked_upto : seen + 1]
+    page.looked_upto = max(page.looked_upto, seen + 1)
+    cells = [Cell(name, page.segment, page.situation, week, LOOK) for name in looked]
+    if act is not None and isinstance(r, InteractionRecord):
+        cells.append(Cell(act, page.segment, page.situation, week, r.term))
+    if cells:
+        _, month = _lift(state, r.ts)
+        day = local_day(r.ts, time_zone(state))
+        remember(state.modules, cells, r.ts // 1000, day, month)
+    return cells
+
+
+def _module_of(slate: Slate, item: int | None) -> str | None:
+    """The module of a page that an item stands in."""
+    if slate.page is None or item is None or item not in slate.items:
+        return None
+    place = slate.items.index(item)
+    return next(name for name, end in slate.page.modules if place < end)
 
 
 def _device(state: UserState, r: DeviceRecord) -> None:
@@ -343,8 +411,9 @@ def join(state: UserState, other: UserState) -> None:
     state.impressions += other.impressions
     shown = sorted([*state.shown, *other.shown], key=lambda impression: impression[0])
     state.shown = _cap_shown(shown)
-    state.slates = [*other.slates, *state.slates][-SLATES:]
+    state.slates = _cap_slates([*other.slates, *state.slates])
     _join_push(state, other)
+    join_histories(state.modules, other.modules)
     for device_id, (ts, device) in other.devices.items():
         if device_id not in state.devices or ts > state.devices[device_id][0]:
             _put_device(state, ts, device, device_id, other.signals.get(device_id, b""))
@@ -413,6 +482,7 @@ def _move_landmark(state: UserState, steps: int) -> None:
         for counter in counters.values():
             counter.day = math.ldexp(counter.day, -days)
             counter.month = math.ldexp(counter.month, -(days // 30))
+    decay(state.modules, 2.0 ** -(days // 30))
     state.steps = steps
 
 
@@ -455,6 +525,12 @@ def _cap_shown(shown: list[tuple[int, list[int]]]) -> list[tuple[int, list[int]]
     while len(kept) > 1 and size > SHOWN_ITEMS:
         size -= len(kept.pop(0)[1])
     return kept
+
+
+def _cap_slates(slates: list[Slate]) -> list[Slate]:
+    """The last SLATES; of pages some more, since what comes of a module comes late."""
+    older = [slate for slate in slates[-PAGES:-SLATES] if slate.page is not None]
+    return older + slates[-SLATES:]
 
 
 def _keep_device(state: UserState, ts: int, device: Device) -> None:

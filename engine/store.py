@@ -10,6 +10,7 @@ from typing import Protocol
 from engine.errors import Fenced
 from engine.fold import Changes, Loaded
 from engine.ids import pack_position
+from engine.module_counts import Cell
 from engine.records import Entry, encode
 from engine.state import UserState, decode_state, encode_state
 
@@ -62,6 +63,9 @@ class FeatureStore(Protocol):
     def counters(self, partition: int) -> dict[tuple[int, int], int]:
         """Item counters of a partition: (item, term) -> total."""
 
+    def module_counts(self, partition: int) -> dict[Cell, int]:
+        """What a partition counted of modules."""
+
 
 @dataclass(slots=True)
 class _Partition:
@@ -75,6 +79,7 @@ class _Partition:
     states: dict[str, bytes] = field(default_factory=dict)
     days: dict[int, set[int]] = field(default_factory=dict)
     counters: Tally[tuple[int, int]] = field(default_factory=Tally)
+    modules: Tally[Cell] = field(default_factory=Tally)
     outbox: list[bytes] = field(default_factory=list)
     dead: list[bytes] = field(default_factory=list)
 
@@ -149,6 +154,7 @@ class MemoryStore:
         for day in stale_days(at.days, self.late_days):
             del at.days[day]
         at.counters.update(changes.counters)
+        at.modules.update(changes.modules)
         at.outbox += [encode(record) for record in changes.outbox]
         at.dead += [letter.raw for letter in changes.dead]
         at.offset, at.busy, at.tries, at.mark = changes.offset, False, 0, -1
@@ -164,6 +170,9 @@ class MemoryStore:
 
     def counters(self, partition: int) -> dict[tuple[int, int], int]:
         return dict(self._at(partition).counters)
+
+    def module_counts(self, partition: int) -> dict[Cell, int]:
+        return dict(self._at(partition).modules)
 
     def states(self, partition: int) -> dict[str, UserState]:
         """Every state of a partition."""

@@ -63,3 +63,9 @@ def hour_of_week(ms: int, time_zone: str | None) -> int:
     """Hour of the local week, 0 (Monday 00:00) to 167; UTC where the zone is unknown."""
     local = datetime.fromtimestamp(ms / 1000, (zone(time_zone) if time_zone else None) or UTC)
     return local.weekday() * 24 + local.hour
+
+
+def local_day(ms: int, time_zone: str | None) -> int:
+    """The local date as days since 1970; UTC where the zone is unknown."""
+    local = datetime.fromtimestamp(ms / 1000, (zone(time_zone) if time_zone else None) or UTC)
+    return (local.date() - EPOCH.date()).days

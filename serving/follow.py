@@ -15,6 +15,7 @@ from engine.actions import Actions
 from engine.catalog import Catalog, decode_item
 from engine.errors import KairosError
 from engine.ids import ITEMS
+from engine.module_counts import ModuleCounts
 from engine.records import Entry, decode_item_record
 from engine.redis_store import RedisStore
 from engine.taste import weights_by_term
@@ -36,6 +37,7 @@ class Follower:
         self, store: RedisStore, metrics: Metrics, counters: bool, actions: Actions
     ) -> None:
         self.catalog = Catalog()
+        self.modules = ModuleCounts()
         self.keyring = Keyring({}, loopback=is_loopback(store.settings.host))
         self.pressure: str | None = None  # why ingestion has to push back, if it has to
         self._store = store
@@ -78,6 +80,7 @@ class Follower:
         last = self._store.last_change(partition)  # before the totals: twice does no harm
         self._changes[partition], self._numbers[partition] = last.position, last.number
         self.catalog.count(partition, self._store.counters(partition))
+        self.modules.replace(partition, self._store.module_counts(partition))
 
     def _run(self) -> None:
         while not self._stop.wait(POLL_S):
@@ -122,6 +125,7 @@ class Follower:
                     continue
                 for change in commits:
                     self.catalog.count(partition, change.totals)
+                    self.modules.take(partition, change.modules)
                 self._changes[partition] = commits[-1].position
                 self._numbers[partition] = commits[-1].number
         now_ms = int(time.time() * 1000)

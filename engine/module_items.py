@@ -1,0 +1,225 @@
+"""The items that each module of a page may hold: one gathering for all modules together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.candidates import (
+    CONTINUE,
+    FRESH,
+    LISTED,
+    POPULAR,
+    SIMILAR,
+    Candidates,
+    Items,
+    Mask,
+    Sources,
+    first_allowed,
+    gather,
+)
+from engine.catalog import Catalog
+from engine.module_book import Shelf, Standing
+from engine.recommending import Recommending
+from engine.situation import Moment
+from engine.state import TOUCHES, UserState
+from engine.taste import Taste
+from engine.times import DAY_MS
+
+SPARE = 2  # so many times what a module takes are looked for: others may take some first
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one module may hold."""
+
+    items: Items | None  # dense ids, its own in their order; None: whatever `mask` lets in
+    mask: Mask | None = None  # bool [items]; None: every item that was gathered
+    because: int | None = None  # dense id of the item that explains it
+    category: str | None = None  # … or the category
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """All candidates of a page, and which rows of them belong to which module."""
+
+    candidates: Candidates
+    rows: list[NDArray[np.intp]]  # by module; in its own order where it has one
+    holdings: list[Holding]
+
+
+@dataclass(slots=True)
+class Asking:
+    """For whom items are brought."""
+
+    state: UserState
+    taste: Taste
+    moment: Moment
+    catalog: Catalog
+    sources: Sources
+    settings: Recommending
+    allowed: Mask  # bool [items]: may be shown
+    again: Mask  # the same, and what the person acted on
+    per_module: int
+    added: list[tuple[int, Items]] = field(default_factory=list)
+
+
+def bring(shelves: Sequence[Shelf], standing: Standing, asking: Asking) -> Brought:
+    """Gather once, let every module pick from that, and add what a module misses."""
+    holdings = [_holding(shelf, standing, asking) for shelf in shelves]
+
+    def more(gathered: Items) -> list[tuple[int, Items]]:
+        for shelf, holding in zip(shelves, holdings, strict=True):
+            if holding.items is None and holding.mask is not None:
+                _fill_up(shelf, holding.mask, gathered, asking)
+        return asking.added
+
+    candidates = gather(
+        asking.sources,
+        asking.catalog.columns,
+        asking.taste,
+        asking.moment,
+        asking.allowed,
+        asking.settings.sources,
+        asking.settings.candidates,
+        more,
+    )
+    items = candidates.items
+    place = {item: row for row, item in enumerate(items.tolist())}
+    free = asking.allowed[items]
+    rows = []
+    for holding in holdings:
+        if holding.items is not None:
+            rows.append(np.array([place[item] for item in holding.items.tolist()], np.intp))
+        elif holding.mask is not None:
+            rows.append(np.flatnonzero(free & holding.mask[items]))
+        else:
+            rows.append(np.flatnonzero(free))
+    return Brought(candidates, rows, holdings)
+
+
+def _holding(shelf: Shelf, standing: Standing, asking: Asking) -> Holding:
+    """What a module holds; its own items are added to those gathered."""
+    told, columns = shelf.module.items, asking.catalog.columns
+    most = SPARE * min(told.most, asking.per_module)
+    where = _sized(standing.filtered.get(shelf.number), len(asking.allowed))
+    allowed = asking.allowed if where is None else asking.allowed & where
+    if told.from_ == "for_you":
+        return Holding(None, where)
+    if told.from_ == "favourite":
+        return _favourite(where, asking)
+    if told.from_ == "popular":
+        return _own(asking, POPULAR, _popular(allowed, most, asking))
+    if told.from_ == "fresh":
+        return _own(asking, FRESH, first_allowed(columns.fresh, allowed, most))
+    if told.from_ == "because":
+        return _because(shelf, allowed, most, asking)
+    again = asking.again if where is None else asking.again & where
+    if told.from_ == "continue":
+        found = _continued(shelf, asking)
+        return _own(asking, CONTINUE, first_allowed(found, again, most))
+    listed = standing.listed.get(shelf.number, np.zeros(0, np.int32))
+    return _own(asking, LISTED, first_allowed(listed, again, told.most))
+
+
+def _own(asking: Asking, source: int, items: Items, because: int | None = None) -> Holding:
+    asking.added.append((source, items))
+    return Holding(items, because=because)
+
+
+def _fill_up(shelf: Shelf, mask: Mask, gathered: Items, asking: Asking) -> None:
+    """Where too few of the gathered fit a filter: what is popular, or new, and fits."""
+    most = SPARE * min(shelf.module.items.most, asking.per_module)
+    short = most - int(np.count_nonzero(mask[gathered]))
+    if short <= 0:
+        return
+    allowed = asking.allowed & mask
+    columns = asking.catalog.columns
+    found = first_allowed(columns.popular, allowed, most)
+    asking.added.append((POPULAR, found))
+    if len(found) < most:
+        asking.added.append((FRESH, first_allowed(columns.fresh, allowed, most)))
+
+
+def _popular(allowed: Mask, most: int, asking: Asking) -> Items:
+    popular = asking.sources.popular
+    here = None if popular is None else popular.here(asking.moment)
+    if popular is None or here is None:
+        return first_allowed(asking.catalog.columns.popular, allowed, most)
+    return popular.search(here, most, allowed)[0]
+
+
+def _because(shelf: Shelf, allowed: Mask, most: int, asking: Asking) -> Holding:
+    """Like the last item of one of the module's actions."""
+    acted = _acted(shelf.module.items.actions, shelf.module.items.days, asking)
+    nothing = np.zeros(0, np.int32)
+    if not len(acted):
+        return _own(asking, SIMILAR, nothing)
+    last = int(acted[-1])
+    taste = Taste(np.array([last], np.int32), np.ones(1, np.float32), {})
+    for model in (asking.sources.similar, asking.sources.factors):
+        user = None if model is None else model.user(taste)
+        if model is None or user is None:
+            continue
+        items, _ = model.search(user, most + 1, allowed)
+        items = items[items != last][:most]
+        if len(items):
+            return _own(asking, SIMILAR, items, last)
+    return _own(asking, SIMILAR, nothing)
+
+
+def _continued(shelf: Shelf, asking: Asking) -> Items:
+    """Items left in the middle, newest first."""
+    told = shelf.module.items
+    begun = _acted(told.actions, told.days, asking)
+    order = list(dict.fromkeys(begun[::-1].tolist()))
+    if not told.unless:
+        return np.array(order, np.int32)
+    ended = _last_acts(told.unless, asking)
+    began = _last_acts(told.actions, asking)
+    left = [item for item in order if ended.get(item, -1) < began[item]]
+    return np.array(left, np.int32)
+
+
+def _acted(actions: Sequence[str], days: float, asking: Asking) -> NDArray[np.int32]:
+    """Items of such acts within the days, oldest first."""
+    recent = np.frombuffer(asking.state.recent, TOUCHES)
+    since_s = (asking.moment.at_ms - days * DAY_MS) / 1000
+    chosen = np.isin(recent["term"], _terms(actions, asking)) & (recent["at_s"] >= since_s)
+    return recent["item"][chosen].astype(np.int32)
+
+
+def _last_acts(actions: Sequence[str], asking: Asking) -> dict[int, int]:
+    """Item -> place of its last such act, among all that are kept."""
+    recent = np.frombuffer(asking.state.recent, TOUCHES)
+    places = np.flatnonzero(np.isin(recent["term"], _terms(actions, asking)))
+    return {int(recent["item"][place]): int(place) for place in places}
+
+
+def _terms(actions: Sequence[str], asking: Asking) -> list[int]:
+    known = asking.catalog.terms["action"]
+    return [known[action] for action in actions if action in known]
+
+
+def _favourite(where: Mask | None, asking: Asking) -> Holding:
+    """Items of the category that the person acted on most, lately."""
+    categories = asking.state.categories
+    liked = {term: counter.month for term, counter in categories.items() if counter.month > 0}
+    names = asking.catalog.names["category"]
+    best = max(liked, key=lambda term: (liked[term], -term), default=None)
+    if best is None or best not in names:
+        return _own(asking, POPULAR, np.zeros(0, np.int32))
+    mask = asking.catalog.attributes.mask({"categories": names[best]}, len(asking.allowed))
+    return Holding(None, mask if where is None else mask & where, category=names[best])
+
+
+def _sized(mask: Mask | None, size: int) -> Mask | None:
+    """A mask that items may have come after: these do not fit yet."""
+    if mask is None or len(mask) == size:
+        return mask
+    sized = np.zeros(size, np.bool_)
+    sized[: min(size, len(mask))] = mask[:size]
+    return sized
