@@ -72,9 +72,9 @@ class Shelf:
             if at_ms < until_ms:
                 looks = f"looked at {known.ignored} times and not used"
                 return f"{looks}: rests until {to_rfc3339(until_ms)}"
-        day, looks = known.today
-        if most is not None and looks >= most and day == local_day(at_ms, zone):
-            return f"was seen {looks} times today"
+        day, seen = known.today
+        if most is not None and seen >= most and day == local_day(at_ms, zone):
+            return f"was seen {seen} times today"
         return None
 
 
