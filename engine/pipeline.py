@@ -25,6 +25,7 @@ from engine import features
 from engine.candidates import Candidates, Items, Sources, gather, given
 from engine.catalog import Catalog
 from engine.device import Device
+from engine.diversity import category_mix
 from engine.eligibility import Eligible, find_eligible, keep_eligible
 from engine.errors import StoreUnavailable
 from engine.ranking import (
@@ -37,7 +38,8 @@ from engine.ranking import (
 )
 from engine.recommending import Recommending
 from engine.situation import Moment, Situations
-from engine.slate import Choice, fill
+from engine.slate import Choice, Pool, fill
+from engine.slot_rules import NO_SLOT_RULES, SlotRules
 from engine.state import UserState
 from engine.taste import Taste, read_taste
 
@@ -113,6 +115,7 @@ class Slate:
     release: str | None
     config_version: str
     degraded: str | None = None
+    held: SlotRules = NO_SLOT_RULES  # the operator's rules, by row of the pool
 
     def candidate(self, choice: Choice) -> int:
         """The choice's row among the candidates."""
@@ -134,14 +137,8 @@ async def recommend(request: Request, parts: Parts) -> Slate:
     rows = features.matrix(state, moment, candidates, parts.catalog.columns)
     late = parts.clock() > deadline
     ranked = _rank(request, parts, candidates, rows, late)
-    choices = fill(
-        ranked.values,
-        parts.catalog.columns.categories[candidates.items[ranked.rows]],
-        request.size,
-        parts.settings.slate,
-        request.seed,
-        request.explore,
-    )
+    pool = _pool(request, parts, taste, candidates, ranked)
+    choices = fill(pool, request.size, parts.settings.slate, request.seed, request.explore)
     if late:
         degraded = "deadline"
     elif parts.release is None:
@@ -160,6 +157,7 @@ async def recommend(request: Request, parts: Parts) -> Slate:
         parts.release,
         parts.config_version,
         degraded,
+        pool.held,
     )
 
 
@@ -218,6 +216,17 @@ def _gather(
         )
     kept = request.only[keep_eligible(request.only, eligible)]
     return given(parts.sources, columns, taste, moment, kept)
+
+
+def _pool(
+    request: Request, parts: Parts, taste: Taste, candidates: Candidates, ranked: Ranked
+) -> Pool:
+    items = candidates.items[ranked.rows]
+    categories = parts.catalog.columns.categories
+    mix = None
+    if parts.settings.slate.calibrate and request.like is None:
+        mix = category_mix(taste, categories, len(parts.catalog.terms["category"]))
+    return Pool(ranked.values, categories[items], NO_SLOT_RULES, mix)
 
 
 def _rank(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import yaml
@@ -13,6 +13,7 @@ from engine.errors import SettingsError
 from engine.taste import AboveZero, Share, TasteSettings
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1000)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class SourceQuotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,13 +27,16 @@ class SourceQuotas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SlateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Exploration, diversity and rules of a slate; see engine.slate."""
+    """Exploration, diversity and rules of a slate; see engine.slate and engine.diversity."""
 
     explore: Share = 0.05
     temperature: AboveZero = 0.5
-    diversity: Annotated[float, msgspec.Meta(ge=0)] = 0.3
+    diversity: NotNegative = 0.3
     most_of_category: Count = 0
     window: Annotated[int, msgspec.Meta(ge=1)] = 10
+    method: Literal["category", "mmr", "dpp"] = "category"
+    diversity_across: Share = 0.5
+    calibrate: NotNegative = 0.0
 
 
 class RowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

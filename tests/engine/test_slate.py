@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from engine.recommending import SlateSettings
-from engine.slate import Choice, fill
+from engine.slate import Choice, Pool, fill
+from engine.slot_rules import NO_SLOT_RULES
 
 # ten items of four categories, two of them without one
 VALUES = np.array([1.0, 0.9, 0.9, 0.7, 0.5, 0.4, 0.2, 0.1, 0.0, -0.5], np.float32)
@@ -41,7 +42,8 @@ def filled(
     explore = told.pop("explore_now", True)
     rules = told.pop("rules", None) or SlateSettings(**told)
     categories = wide(np.asarray(main, np.int32))
-    return fill(np.asarray(values, np.float32), categories, size, rules, seed, explore)
+    pool = Pool(np.asarray(values, np.float32), categories, NO_SLOT_RULES)
+    return fill(pool, size, rules, seed, explore)
 
 
 def best_first(values: Any, size: int = 5, **told: Any) -> list[int]:
