@@ -20,6 +20,7 @@ SHIPPED = {
     "objective": "objective.yaml",
     "recommend": "recommend.yaml",
     "situations": "situations.yaml",
+    "modules": "modules.yaml",
 }
 
 
@@ -57,6 +58,7 @@ def check(
         "objective": f"ok, {len(configuration.objective.outcomes)} outcomes",
         "recommend": "ok",
         "situations": f"ok, {len(configuration.situations.situations)} named",
+        "modules": f"ok, {len(configuration.modules.modules)} named",
         "config_version": configuration.version,
     }
     if as_json:

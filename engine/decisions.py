@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 from engine.candidates import LISTS, SOURCES, Items
 from engine.ids import event_hash
 from engine.pipeline import Request, Slate
-from engine.records import Considered, DecidedFor, DecidedSlot, DecisionRecord
+from engine.placed import Page
+from engine.records import (
+    Considered,
+    DecidedFor,
+    DecidedModule,
+    DecidedPage,
+    DecidedSlot,
+    DecisionRecord,
+)
 from engine.situation import told_of
 from engine.times import LATEST_MS
 
@@ -78,6 +86,7 @@ def record_of(slate: Slate, decision_id: str, arrived_ms: int) -> DecisionRecord
         seed=request.seed,
         degraded=slate.degraded,
         device=request.device,
+        page=None if slate.page is None else _decided_page(slate.page),
     )
 
 
@@ -107,6 +116,25 @@ def _slots(slate: Slate) -> list[DecidedSlot]:
             zip(items, slate.choices, sources, strict=True)
         )
     ]
+
+
+def _decided_page(page: Page) -> DecidedPage:
+    modules = list(page.scores)
+    number = {name: place for place, name in enumerate(modules)}
+    placed = [
+        DecidedModule(
+            one.module_id,
+            len(one.choices),
+            one.propensity,
+            round(one.score, 6),
+            [number[name] for name in one.eligible],
+            one.pinned,
+            one.because,
+        )
+        for one in page.placed
+    ]
+    scores = [round(score, 6) for score in page.scores.values()]
+    return DecidedPage(modules, placed, page.propensity, page.situation, page.segment, scores)
 
 
 def _considered(slate: Slate) -> list[Considered]:

@@ -103,6 +103,8 @@ class ModuleBook:
         self.file = file
         self.shelves = [_shelf(file, number) for number in range(len(file.modules))]
         self.axes = Axes(file.names, situations, file.segment_names)
+        boosts = [module.boost for module in file.modules.values()]
+        self.boosts: NDArray[np.float64] = np.log(np.array(boosts))  # of a look's worth
         self._objective = objective
         self._counts = counts
         self._catalog = catalog

@@ -22,6 +22,7 @@ from engine.candidates import (
     gather,
 )
 from engine.catalog import Catalog
+from engine.eligibility import Eligible
 from engine.module_book import Shelf, Standing
 from engine.recommending import Recommending
 from engine.situation import Moment
@@ -61,10 +62,15 @@ class Asking:
     catalog: Catalog
     sources: Sources
     settings: Recommending
-    allowed: Mask  # bool [items]: may be shown
-    again: Mask  # the same, and what the person acted on
+    eligible: Eligible
+    again: Mask  # bool [items]: may be shown, and what the person acted on too
     per_module: int
     added: list[tuple[int, Items]] = field(default_factory=list)
+
+    @property
+    def allowed(self) -> Mask:
+        """bool [items]: may be shown."""
+        return self.eligible.allowed
 
 
 def bring(shelves: Sequence[Shelf], standing: Standing, asking: Asking) -> Brought:

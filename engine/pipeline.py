@@ -28,6 +28,7 @@ from engine.device import Device
 from engine.diversity import category_mix
 from engine.eligibility import Eligible, find_eligible, keep_eligible
 from engine.errors import StoreUnavailable
+from engine.placed import Page
 from engine.ranking import (
     Ranked,
     Ranker,
@@ -116,6 +117,7 @@ class Slate:
     config_version: str
     degraded: str | None = None
     held: SlotRules = NO_SLOT_RULES  # the operator's rules, by row of the pool
+    page: Page | None = None  # None: a list
 
     def candidate(self, choice: Choice) -> int:
         """The choice's row among the candidates."""
@@ -129,20 +131,17 @@ class Slate:
 async def recommend(request: Request, parts: Parts) -> Slate:
     """Decide what to show. Raises nothing that a caller has to handle."""
     deadline = parts.clock() + parts.settings.deadline_ms / 1000
-    user_id, state, degraded = await _read_user(request, parts)
+    user_id, state, degraded = await read_state(request, parts)
     moment = parts.situations.read(state, request.device, request.at_ms)
     eligible = _eligible(request, state, parts.catalog)
     taste = _taste(request, state, moment, parts)
     candidates = _gather(request, parts, taste, moment, eligible)
     rows = features.matrix(state, moment, candidates, parts.catalog.columns)
     late = parts.clock() > deadline
-    ranked = _rank(request, parts, candidates, rows, late)
-    pool = _pool(request, parts, taste, candidates, ranked)
+    most = max(parts.settings.ranked, 2 * request.size)
+    ranked = rank_pool(request, parts, candidates, rows, most, late)
+    pool = make_pool(request, parts, taste, candidates, ranked)
     choices = fill(pool, request.size, parts.settings.slate, request.seed, request.explore)
-    if late:
-        degraded = "deadline"
-    elif parts.release is None:
-        degraded = degraded or "no_release"
     return Slate(
         request,
         user_id,
@@ -156,9 +155,16 @@ async def recommend(request: Request, parts: Parts) -> Slate:
         eligible,
         parts.release,
         parts.config_version,
-        degraded,
+        why_degraded(degraded, late, parts),
         pool.held,
     )
+
+
+def why_degraded(unread: str | None, late: bool, parts: Parts) -> str | None:
+    """The reason of a plainer answer; None where nothing was missing."""
+    if late:
+        return "deadline"
+    return unread or ("no_release" if parts.release is None else None)
 
 
 def recommend_known(request: Request, state: UserState, parts: Parts) -> Slate:
@@ -180,7 +186,8 @@ class _Known:
         return user_id, self.state
 
 
-async def _read_user(request: Request, parts: Parts) -> tuple[str, UserState, str | None]:
+async def read_state(request: Request, parts: Parts) -> tuple[str, UserState, str | None]:
+    """The id that aliases lead to, its state, and why it could not be read, if it could not."""
     try:
         user_id, state = await parts.users.read_user(request.user_id)
     except StoreUnavailable:
@@ -218,9 +225,10 @@ def _gather(
     return given(parts.sources, columns, taste, moment, kept)
 
 
-def _pool(
+def make_pool(
     request: Request, parts: Parts, taste: Taste, candidates: Candidates, ranked: Ranked
 ) -> Pool:
+    """What slots are filled from, best first."""
     items = candidates.items[ranked.rows]
     categories = parts.catalog.columns.categories
     mix = None
@@ -229,14 +237,15 @@ def _pool(
     return Pool(ranked.values, categories[items], NO_SLOT_RULES, mix)
 
 
-def _rank(
+def rank_pool(
     request: Request,
     parts: Parts,
     candidates: Candidates,
     rows: NDArray[np.float32],
+    most: int,
     late: bool,
 ) -> Ranked:
-    most = max(parts.settings.ranked, 2 * request.size)
+    """The best `most` candidates, by what the release has; by popularity where it is late."""
     if late or parts.release is None:
         return rank_plainly(candidates, most)
     if request.like is not None:

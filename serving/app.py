@@ -16,7 +16,7 @@ from engine.rows import RowFiles
 from engine.settings import Settings
 from engine.stamp import Stamper
 from models.registry import open_registry
-from serving.configuration import read_configuration
+from serving.configuration import ConfigurationWatch, read_configuration
 from serving.deciding import Deciding
 from serving.decision_log import DecisionLog
 from serving.decisions import Decisions, decision_routes
@@ -27,6 +27,7 @@ from serving.ingest import Accepted, Ingest
 from serving.looking import ItemView, Looking, Readiness
 from serving.metrics import Metrics
 from serving.openapi import documentation
+from serving.page import PageAnswer, PageBody, PageHandler
 from serving.recommend import Recommend, RecommendBody, Recommended
 from serving.situations import SituationHandler, SituationNow
 from serving.users import Users
@@ -71,6 +72,8 @@ class Deciders:
             follower.catalog,
             open_registry(settings),
             metrics,
+            follower.modules,
+            ConfigurationWatch(settings, process.configuration),
         )
         self.log = DecisionLog(
             process.reads,
@@ -81,6 +84,7 @@ class Deciders:
         )
         self.decisions = Decisions(process.store, Archive(settings.archive_path), follower.catalog)
         self.recommend = Recommend(self.deciding.parts, settings.partitions, self.log, metrics)
+        self.page = PageHandler(self.deciding.page_parts, settings.partitions, self.log, metrics)
         self.looking = Looking(process.store, users, follower, self.deciding)
         self.situations = SituationHandler(self.deciding.parts, users)
 
@@ -130,6 +134,9 @@ def decide_routes(deciders: Deciders) -> list[Route]:
         Route("POST", "/v1/recommend", deciders.recommend.post_recommend, SERVE,
               summary="Decide which items to show",
               request_type=RecommendBody, response_type=Recommended),
+        Route("POST", "/v1/page", deciders.page.post_page, SERVE,
+              summary="Decide which modules a home screen carries, and with which items",
+              request_type=PageBody, response_type=PageAnswer),
         Route("GET", "/v1/situation/{user_id}", deciders.situations.get_situation, SERVE,
               summary="What a person is in the middle of, and why it is thought so",
               response_type=SituationNow),

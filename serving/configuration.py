@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from engine.actions import Actions, load_actions
+from engine.modules import ModulesFile, load_modules
 from engine.objective import Objective, load_objective
 from engine.recommending import Recommending, load_recommending
 from engine.settings import Settings
@@ -22,6 +23,7 @@ class Configuration(msgspec.Struct, frozen=True):
     objective: Objective
     recommending: Recommending
     situations: SituationFile
+    modules: ModulesFile
 
     @property
     def version(self) -> str:
@@ -36,8 +38,48 @@ def read_configuration(settings: Settings) -> tuple[Actions, Configuration]:
     objective = load_objective(actions, _path(settings.objective))
     recommending = load_recommending(_path(settings.recommend))
     situations = load_situations(_path(settings.situations))
-    found = Configuration(dict(actions.by_name), objective, recommending, situations)
+    modules = load_modules(actions, situations.names, _path(settings.modules))
+    found = Configuration(dict(actions.by_name), objective, recommending, situations, modules)
     return actions, found
+
+
+class ConfigurationWatch:
+    """Notices that a file was changed; `changed` is cheap enough to be asked every second."""
+
+    def __init__(self, settings: Settings, current: Configuration) -> None:
+        self._settings = settings
+        self._current = current
+        named = (getattr(settings, name) for name in ("objective", "recommend", "modules"))
+        self._files = [Path(path) for path in named if path]
+        self._seen = self._stamps()
+
+    def changed(self) -> Configuration | None:
+        """What the files say now, where that is another thing; raises SettingsError.
+
+        Files of actions and situations are read at the start alone: states depend on them.
+        """
+        stamps = self._stamps()
+        if stamps == self._seen:
+            return None
+        self._seen = stamps
+        _, found = read_configuration(self._settings)
+        found = msgspec.structs.replace(
+            found, actions=self._current.actions, situations=self._current.situations
+        )
+        if found.version == self._current.version:
+            return None
+        self._current = found
+        return found
+
+    def _stamps(self) -> list[tuple[int, int]]:
+        stamps = []
+        for file in self._files:
+            try:
+                told = file.stat()
+                stamps.append((told.st_mtime_ns, told.st_size))
+            except OSError:
+                stamps.append((0, 0))
+        return stamps
 
 
 def _path(setting: str) -> Path | None:

@@ -11,7 +11,9 @@ import numpy as np
 
 from engine.actions import Actions
 from engine.catalog import Catalog
-from engine.errors import KairosError
+from engine.errors import KairosError, SettingsError
+from engine.module_book import ModuleBook
+from engine.module_counts import ModuleCounts
 from engine.pipeline import NOBODY, Parts, Request, Users, recommend_known
 from engine.state import TOUCH, Touch, UserState
 from engine.taste import weights_by_term
@@ -20,14 +22,14 @@ from models.loading import Models, load
 from models.registry import Registry
 from models.release import Release
 from models.shipped import shipped_situations
-from serving.configuration import Configuration
+from serving.configuration import Configuration, ConfigurationWatch
 from serving.late_items import GrowingModels
 from serving.metrics import Metrics
 from serving.releases import Loaded, ReleaseWatcher
 
 log = logging.getLogger("kairos.deciding")
 
-GROW_S = 0.5  # how often the models are told of new items
+RENEW_S = 0.5  # how often modules learn, models are told of new items, files are looked at
 
 
 class Deciding:
@@ -41,12 +43,17 @@ class Deciding:
         catalog: Catalog,
         registry: Registry,
         metrics: Metrics,
+        modules: ModuleCounts,
+        watch: ConfigurationWatch,
     ) -> None:
         self._actions = actions
         self._configuration = configuration
+        self._metrics = metrics
+        self._counts = modules
+        self._watch = watch
         self._users = users
         self._catalog = catalog
-        self._version = configuration.version
+        self._book = self._make_book()
         self._situations = shipped_situations(configuration.situations)
         self._watcher = ReleaseWatcher[GrowingModels](
             registry, catalog, self._load, self._probe, metrics
@@ -54,10 +61,11 @@ class Deciding:
         self._made_for: tuple[Models | None, int] = (None, -1)
         self._parts = self._build(None, None)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._grow, name="late items", daemon=True)
+        self._thread = threading.Thread(target=self._renew, name="renewal", daemon=True)
 
     def start(self) -> None:
         self._watcher.start()
+        self._book.refresh(int(time.time() * 1000))
         self._thread.start()
 
     def stop(self) -> None:
@@ -76,14 +84,45 @@ class Deciding:
             self._made_for = (models, terms)
         return self._parts
 
-    def _grow(self) -> None:
-        while not self._stop.wait(GROW_S):
-            loaded = self._watcher.current
+    def page_parts(self) -> tuple[Parts, ModuleBook]:
+        """The same, and the modules that serve now."""
+        return self.parts(), self._book
+
+    def _renew(self) -> None:
+        while not self._stop.wait(RENEW_S):
             try:
-                if loaded is not None:
+                self._reconfigure()
+                self._book.refresh(int(time.time() * 1000))
+                if (loaded := self._watcher.current) is not None:
                     loaded.parts.grow()
             except Exception:
-                log.exception("late items are tried again after an unexpected error")
+                log.exception("tried again after an unexpected error")
+
+    def _reconfigure(self) -> None:
+        """Take over changed files; wrong ones are told of, and what served goes on serving."""
+        try:
+            changed = self._watch.changed()
+        except SettingsError as error:
+            self._metrics.count("configuration_refused")
+            log.error("the configuration stays as it was: %s", error)
+            return
+        if changed is None:
+            return
+        self._configuration = changed
+        self._book = self._make_book()
+        self._made_for = (None, -1)
+        log.info("configuration %s serves", changed.version)
+
+    def _make_book(self) -> ModuleBook:
+        configuration = self._configuration
+        return ModuleBook(
+            configuration.modules,
+            len(configuration.situations.names),
+            configuration.objective,
+            self._counts,
+            self._catalog,
+            int(time.time() * 1000),
+        )
 
     def _build(self, loaded: Loaded[GrowingModels] | None, models: Models | None) -> Parts:
         weights = weights_by_term(self._actions, self._catalog)
@@ -93,7 +132,7 @@ class Deciding:
             self._configuration.recommending,
             weights,
             self._situations,
-            config_version=self._version,
+            config_version=self._configuration.version,
         )
         if loaded is None or models is None:
             return parts

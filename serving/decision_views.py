@@ -10,6 +10,7 @@ from engine.catalog import Catalog
 from engine.records import (
     DecidedFor,
     DecidedMoment,
+    DecidedPage,
     DecidedSlot,
     DecisionRecord,
     ImpressionRecord,
@@ -48,6 +49,27 @@ class AskedView(msgspec.Struct, omit_defaults=True):
     excluded: int = 0
     filter: dict[str, Any] = {}
     filter_bytes: int = 0
+
+
+class ModuleView(msgspec.Struct, omit_defaults=True):
+    """One module of a page; its items are the next so many of `slots`."""
+
+    module_id: str
+    items: int
+    propensity: float
+    score: float
+    eligible: list[str]
+    pinned: bool = False
+    because: str | None = None  # item_id
+
+
+class PageView(msgspec.Struct):
+    """The modules of a decision that was a page, from the top."""
+
+    modules: list[ModuleView]
+    propensity: float  # of all of them in their order
+    segment: str
+    scores: dict[str, float]  # of every module that had a chance
 
 
 class MomentView(msgspec.Struct):
@@ -91,6 +113,7 @@ class DecisionView(msgspec.Struct, omit_defaults=True):
     seed: str | None = None  # 63 bits, which not every JSON reader takes as a number
     state_position: str | None = None  # in the log, at which the user's state stood; the same
     imported: bool = False
+    page: PageView | None = None
     outcomes: list[OutcomeView] | None = None  # by this user within a day; one decision's alone
 
 
@@ -121,6 +144,7 @@ def decision_view(record: DecisionRecord, catalog: Catalog) -> DecisionView:
         seed=None if record.seed is None else str(record.seed),
         state_position=str(record.state_position) if record.state_position else None,
         imported=record.imported,
+        page=None if record.page is None else _page(record.page, catalog),
     )
 
 
@@ -132,6 +156,23 @@ def outcome_view(record: Outcome, catalog: Catalog) -> OutcomeView:
         return OutcomeView("impression", ts, items)
     items = [] if record.item_id is None else [record.item_id]
     return OutcomeView("interaction", ts, items, record.action, record.value)
+
+
+def _page(page: DecidedPage, catalog: Catalog) -> PageView:
+    modules = [
+        ModuleView(
+            module.module_id,
+            module.items,
+            module.propensity,
+            module.score,
+            [page.modules[number] for number in module.eligible],
+            module.pinned,
+            None if module.because is None else _item(module.because, catalog),
+        )
+        for module in page.placed
+    ]
+    scores = dict(zip(page.modules, page.scores, strict=True))
+    return PageView(modules, page.propensity, page.segment, scores)
 
 
 def _slot(slot: DecidedSlot, catalog: Catalog) -> SlotView:

@@ -21,9 +21,10 @@ from engine.events import Id, Time
 from engine.ids import partition_of
 from engine.pipeline import Parts, Slate, recommend
 from engine.pipeline import Request as Asked
+from engine.situation import Moment
 from engine.times import to_ms
 from serving.decision_log import DecisionLog
-from serving.explain import Explanation, Reason, explain
+from serving.explain import Explanation, Reason, Told, explain
 from serving.http import Refusal, Request, Response, Role, decode, json_response, problem
 from serving.metrics import Metrics
 
@@ -97,11 +98,9 @@ class Recommend:
     async def post_recommend(self, request: Request) -> Response:
         """Decide what to show; degraded rather than late or absent."""
         body = decode(request.body, RecommendBody)
-        if body.at is not None and request.role is not Role.ADMIN:
-            detail = "only an admin key may decide as if it were another time"
-            raise Refusal(problem(403, "forbidden", "Forbidden", detail, field="at"))
+        at_ms = moment_asked(body.at, request.role)
         parts = self._parts()
-        asked, unknown = self._asked(body, parts.catalog)
+        asked, unknown = self._asked(body, at_ms, parts.catalog)
         slate = await recommend(asked, parts)
         if slate.degraded is not None:
             self._metrics.count("degraded", slate.degraded)
@@ -112,11 +111,11 @@ class Recommend:
             self._log.offer(decision_id, slate)
         return json_response(200, answer)
 
-    def _asked(self, body: RecommendBody, catalog: Catalog) -> tuple[Asked, list[str]]:
+    def _asked(self, body: RecommendBody, at_ms: int, catalog: Catalog) -> tuple[Asked, list[str]]:
         """The request with dense ids, and the candidates that no event ever named."""
         if body.filter:
             catalog.attributes.check(body.filter)
-        excluded = _known(body.exclude, catalog)
+        excluded = known_items(body.exclude, catalog)
         if body.cursor is not None:
             excluded = np.concatenate([excluded, _read_cursor(body)])
         like = None
@@ -127,15 +126,15 @@ class Recommend:
         only, unknown = None, []
         if body.candidates is not None:
             named = list(dict.fromkeys(body.candidates))
-            only = _known(named, catalog)
+            only = known_items(named, catalog)
             if not body.filter and body.cursor is None:  # what nobody described can't match
                 gone = set(body.exclude)
                 unknown = [i for i in named if i not in catalog.by_id and i not in gone]
         asked = Asked(
             user_id=body.user_id,
-            at_ms=int(time.time() * 1000) if body.at is None else to_ms(body.at, "at"),
+            at_ms=at_ms,
             size=body.size,
-            device=self._device(body.device),
+            device=device_told(body.device, self._metrics),
             surface=body.surface,
             module_id=body.module_id,
             like=like,
@@ -147,41 +146,35 @@ class Recommend:
         )
         return asked, unknown
 
-    def _device(self, raw: dict[str, Any] | None) -> Device | None:
-        if raw is None:
-            return None
-        device, ignored = read_device(raw)
-        for name in ignored:
-            self._metrics.count("ignored_device_fields", name if name in DEVICE else "unknown")
-        return device
-
 
 DEVICE = {field.name for field in msgspec.structs.fields(Device)}
+
+
+def moment_asked(at: str | int | float | None, role: Role | None) -> int:
+    """Unix ms of `at`, which admin keys may name, or of now."""
+    if at is None:
+        return int(time.time() * 1000)
+    if role is not Role.ADMIN:
+        detail = "only an admin key may decide as if it were another time"
+        raise Refusal(problem(403, "forbidden", "Forbidden", detail, field="at"))
+    return to_ms(at, "at")
+
+
+def device_told(raw: dict[str, Any] | None, metrics: Metrics) -> Device | None:
+    """The request's device state; what is not understood is ignored and counted."""
+    if raw is None:
+        return None
+    device, ignored = read_device(raw)
+    for name in ignored:
+        metrics.count("ignored_device_fields", name if name in DEVICE else "unknown")
+    return device
 
 
 def _answer(
     body: RecommendBody, decision_id: str, slate: Slate, parts: Parts, unknown: list[str]
 ) -> Recommended:
-    catalog, moment = parts.catalog, slate.moment
     told = explain(slate, parts) if body.explain else None
-    shown = []
-    pool = [choice.row for choice in slate.choices]
-    items, sources = items_of(slate, pool).tolist(), first_sources(slate, pool).tolist()
-    for place, choice in enumerate(slate.choices):
-        item = catalog.items[items[place]]
-        assert item is not None  # only what is available is chosen
-        shown.append(
-            ItemShown(
-                item.item_id,
-                round(choice.value, 6),
-                choice.propensity,
-                SOURCE_NAMES[sources[place]],
-                told.reasons[place] if told else UNSET,
-                {name: item.attribute(name) for name in body.attributes}
-                if body.attributes
-                else UNSET,
-            )
-        )
+    shown = items_shown(slate, parts.catalog, body.attributes, told)
     room = body.size - len(shown)
     shown += [ItemShown(item_id, None, 1.0, "unknown") for item_id in unknown[:room]]
     more = len(slate.candidates.items) > len(slate.choices)
@@ -189,7 +182,7 @@ def _answer(
         decision_id=decision_id,
         release=slate.release,
         config_version=slate.config_version,
-        situation=SituationView(moment.name, round(moment.confidence, 4), moment.age_s),
+        situation=situation_view(slate.moment),
         items=shown,
         next=_cursor(body, slate) if more and slate.choices else UNSET,
         degraded=slate.degraded or UNSET,
@@ -197,7 +190,37 @@ def _answer(
     )
 
 
-def _known(item_ids: list[str], catalog: Catalog) -> Items:
+def items_shown(
+    slate: Slate, catalog: Catalog, attributes: list[str], told: Told | None
+) -> list[ItemShown]:
+    """Every choice of a slate as it is answered, in slot order."""
+    shown = []
+    pool = [choice.row for choice in slate.choices]
+    items, sources = items_of(slate, pool).tolist(), first_sources(slate, pool).tolist()
+    for place, choice in enumerate(slate.choices):
+        item = catalog.items[items[place]]
+        assert item is not None  # only what is available is chosen
+        asked_for = {name: item.attribute(name) for name in attributes}
+        shown.append(
+            ItemShown(
+                item.item_id,
+                round(choice.value, 6),
+                choice.propensity,
+                SOURCE_NAMES[sources[place]],
+                told.reasons[place] if told else UNSET,
+                asked_for if attributes else UNSET,
+            )
+        )
+    return shown
+
+
+def situation_view(moment: Moment) -> SituationView:
+    """The situation as it is answered."""
+    return SituationView(moment.name, round(moment.confidence, 4), moment.age_s)
+
+
+def known_items(item_ids: list[str], catalog: Catalog) -> Items:
+    """Dense ids int32 of the items that some event named."""
     by_id = catalog.by_id
     return np.array([by_id[item_id] for item_id in item_ids if item_id in by_id], np.int32)
 

@@ -18,6 +18,7 @@ import scipy.sparse as sp
 
 from engine.candidates import HYBRID
 from engine.catalog import Catalog
+from engine.module_counts import ModuleCounts
 from engine.pipeline import NOBODY, Parts, Request, Slate, recommend_known
 from engine.records import ItemRecord, TermRecord
 from engine.settings import Settings
@@ -26,7 +27,7 @@ from models import hybrid, spectral
 from models.hybrid import Hybrid
 from models.registry import Registry, open_registry
 from models.release import Card
-from serving.configuration import read_configuration
+from serving.configuration import ConfigurationWatch, read_configuration
 from serving.deciding import Deciding
 from serving.metrics import Metrics
 
@@ -52,7 +53,14 @@ class Replica:
             self.tell(item, kind=kind_of(item))
         self.registry = open_registry(settings)
         self.deciding = Deciding(
-            actions, configuration, Nobody(), self.catalog, self.registry, Metrics()
+            actions,
+            configuration,
+            Nobody(),
+            self.catalog,
+            self.registry,
+            Metrics(),
+            ModuleCounts(),
+            ConfigurationWatch(settings, configuration),
         )
 
     def tell(self, item: int, **attributes: Any) -> None:

@@ -1,0 +1,181 @@
+"""The way of a page: which modules, in what order, with what in them. `recommend`, one level up.
+
+    read the person ─► moment ─► modules that may stand ─► items of all of them, gathered once
+    ─► one ranking ─► slot by slot: draw a module, fill it, close what it closes
+
+Each slot makes one draw from an explicit distribution (engine.module_choice) over the modules that
+rules, items already taken and minimum numbers still allow; nothing is rearranged afterwards. So the
+chance of every choice, and of the whole order, is known exactly.
+
+What happens when something is gone is as in engine.pipeline.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from engine import features
+from engine.eligibility import find_eligible
+from engine.module_book import ModuleBook, Shelf, Standing, open_shelves
+from engine.module_choice import Estimates, estimate
+from engine.module_history import read_own
+from engine.module_items import Asking, Brought, Holding, bring
+from engine.module_slots import Asked, Offer, Slot, fill_page
+from engine.modules import OWN_ORDER, Module
+from engine.pipeline import (
+    Parts,
+    Request,
+    Slate,
+    make_pool,
+    rank_pool,
+    read_state,
+    why_degraded,
+)
+from engine.placed import Page, Placed
+from engine.ranking import Ranked
+from engine.situation import Moment
+from engine.slate import Pool
+from engine.state import MONTH_HALF_LIFE_MS, UserState, attribute, read_decayed
+from engine.taste import read_taste
+
+
+async def decide_page(
+    request: Request, modules: int, locale: str | None, parts: Parts, book: ModuleBook
+) -> Slate:
+    """Decide on up to `modules` modules of up to `request.size` items each.
+
+    Raises nothing that a caller has to handle. The slate's choices are those of all modules.
+    """
+    deadline = parts.clock() + parts.settings.deadline_ms / 1000
+    user_id, state, degraded = await read_state(request, parts)
+    moment = parts.situations.read(state, request.device, request.at_ms)
+    standing = book.now
+    shelves, closed, segments = open_shelves(book, state, moment, request.surface)
+    asking = _asking(request, state, moment, parts)
+    brought = bring(shelves, standing, asking)
+    candidates = brought.candidates
+    rows = features.matrix(state, moment, candidates, parts.catalog.columns)
+    late = parts.clock() > deadline
+    ranked = rank_pool(request, parts, candidates, rows, len(rows), late)
+    pool = make_pool(request, parts, asking.taste, candidates, ranked)
+    situation, segment = likeliest(moment), segments[0] if segments else ""
+    found = _estimates(book, standing, state, request.at_ms, situation, segment)
+    offers = [_offer(*one, ranked, pool) for one in zip(shelves, brought.rows, strict=True)]
+    offered = found.rows(np.array([shelf.number for shelf in shelves], np.intp))
+    asked = Asked(modules, request.size, request.seed, request.explore, book.file.choice.explore)
+    slots, empty = fill_page(offers, offered, parts.settings.slate, asked)
+    worth = offered.means * standing.rates.act
+    tongue = locale or attribute(state, "locale")
+    placed = [
+        _placed(slot, shelves, brought, float(worth[slot.module]), tongue, parts) for slot in slots
+    ]
+    page = Page(
+        placed,
+        {shelf.module_id: float(worth[n]) for n, shelf in enumerate(shelves)},
+        closed | {shelves[n].module_id: why for n, why in empty.items()},
+        situation,
+        segments,
+    )
+    return Slate(
+        request,
+        user_id,
+        state.position,
+        moment,
+        asking.taste,
+        candidates,
+        rows,
+        ranked,
+        [choice for slot in slots for choice in slot.choices],
+        asking.eligible,
+        parts.release,
+        parts.config_version,
+        why_degraded(degraded, late, parts),
+        pool.held,
+        page,
+    )
+
+
+def likeliest(moment: Moment) -> int:
+    """The number of the likeliest situation, whether it is likely enough to be named or not."""
+    return int(np.argmax(moment.probabilities)) if moment.probabilities else 0
+
+
+def _asking(request: Request, state: UserState, moment: Moment, parts: Parts) -> Asking:
+    asked = parts.catalog, state, request.at_ms, request.filter, request.excluded
+    return Asking(
+        state,
+        read_taste(state, moment, parts.action_weights, parts.settings.taste),
+        moment,
+        parts.catalog,
+        parts.sources,
+        parts.settings,
+        find_eligible(*asked, False),
+        find_eligible(*asked, True).allowed,
+        request.size,
+    )
+
+
+def _estimates(
+    book: ModuleBook,
+    standing: Standing,
+    state: UserState,
+    at_ms: int,
+    situation: int,
+    segment: str,
+) -> Estimates:
+    """What a look at each module of the file is worth, boosts included."""
+    axes = book.axes
+    factor = read_decayed(state, 1.0, MONTH_HALF_LIFE_MS, at_ms) if state.modules else 1.0
+    own = read_own(state.modules, axes.modules, axes.situations, standing.worth, factor)
+    found = estimate(standing.rates, situation, axes.segments.index(segment), own)
+    return Estimates(found.centres + book.boosts, found.spreads)
+
+
+def _offer(shelf: Shelf, rows: np.typing.NDArray[np.intp], ranked: Ranked, pool: Pool) -> Offer:
+    place = np.empty(len(ranked.rows), np.intp)  # of each candidate in the pool
+    place[ranked.rows] = np.arange(len(ranked.rows))
+    places = place[rows]
+    if shelf.module.items.from_ in OWN_ORDER:
+        values = np.full(len(pool.values), np.nan, np.float32)
+        values[places] = -np.arange(len(places))
+        pool = replace(pool, values=values)
+    return Offer(shelf, places, pool)
+
+
+def _placed(
+    slot: Slot,
+    shelves: list[Shelf],
+    brought: Brought,
+    worth: float,
+    locale: object,
+    parts: Parts,
+) -> Placed:
+    shelf, holding = shelves[slot.module], brought.holdings[slot.module]
+    return Placed(
+        shelf.module_id,
+        _title(shelf.module, holding, locale, parts),
+        shelf.module.items.from_,
+        slot.choices,
+        slot.propensity,
+        worth,
+        tuple(shelves[n].module_id for n in slot.eligible),
+        slot.pinned,
+        holding.because,
+    )
+
+
+def _title(module: Module, holding: Holding, locale: object, parts: Parts) -> str:
+    """In the person's language where the file has it, its placeholders filled."""
+    text = module.title if isinstance(module.title, str) else _spoken(module.title, locale)
+    item = None if holding.because is None else parts.catalog.at(holding.because)
+    name = "" if item is None else str(item.attribute("title") or item.item_id)
+    return text.format(item=name, category=holding.category or "")
+
+
+def _spoken(titles: dict[str, str], locale: object) -> str:
+    """The title of a locale (`de-AT`), of its language (`de`), or the first."""
+    told = locale.replace("_", "-") if isinstance(locale, str) else ""
+    first = next(iter(titles.values()))
+    return titles.get(told) or titles.get(told.partition("-")[0]) or first
