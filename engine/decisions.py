@@ -134,7 +134,16 @@ def _decided_page(page: Page) -> DecidedPage:
         for one in page.placed
     ]
     scores = [round(score, 6) for score in page.scores.values()]
-    return DecidedPage(modules, placed, page.propensity, page.situation, page.segment, scores)
+    return DecidedPage(
+        modules,
+        placed,
+        page.propensity,
+        page.situation,
+        page.segment,
+        scores,
+        page.asked,
+        page.locale,
+    )
 
 
 def _considered(slate: Slate) -> list[Considered]:

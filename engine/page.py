@@ -25,9 +25,11 @@ from engine.module_items import Asking, Brought, Holding, bring
 from engine.module_slots import Asked, Offer, Slot, fill_page
 from engine.modules import OWN_ORDER, Module
 from engine.pipeline import (
+    Known,
     Parts,
     Request,
     Slate,
+    at_once,
     make_pool,
     rank_pool,
     read_state,
@@ -77,6 +79,8 @@ async def decide_page(
         closed | {shelves[n].module_id: why for n, why in empty.items()},
         situation,
         segments,
+        modules,
+        locale,
     )
     return Slate(
         request,
@@ -95,6 +99,18 @@ async def decide_page(
         pool.held,
         page,
     )
+
+
+def page_known(
+    request: Request,
+    modules: int,
+    locale: str | None,
+    state: UserState,
+    parts: Parts,
+    book: ModuleBook,
+) -> Slate:
+    """`decide_page` for a state that was read already."""
+    return at_once(decide_page(request, modules, locale, replace(parts, users=Known(state)), book))
 
 
 def likeliest(moment: Moment) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -169,17 +169,23 @@ def why_degraded(unread: str | None, late: bool, parts: Parts) -> str | None:
 
 def recommend_known(request: Request, state: UserState, parts: Parts) -> Slate:
     """`recommend` for a state that was read already: evaluation, a probe, a what-if."""
-    road = recommend(request, replace(parts, users=_Known(state)))
+    return at_once(recommend(request, replace(parts, users=Known(state))))
+
+
+def at_once(road: Coroutine[None, None, Slate]) -> Slate:
+    """The slate of a road that waits for nothing, since its user is Known."""
     try:
         road.send(None)
     except StopIteration as ended:
         slate: Slate = ended.value
         return slate
-    raise RuntimeError("recommend waited for something besides the user")
+    raise RuntimeError("the road waited for something besides the user")
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class Known:
+    """Users of whom one is asked about, and read already."""
+
     state: UserState
 
     async def read_user(self, user_id: str) -> tuple[str, UserState | None]:

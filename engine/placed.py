@@ -33,6 +33,8 @@ class Page:
     closed: Mapping[str, str]  # why the others do not stand here
     situation: int  # the likeliest, by number, whether it is named or not
     segments: list[str]  # the person's
+    asked: int  # how many modules
+    locale: str | None = None
 
     @property
     def propensity(self) -> float:

@@ -197,6 +197,8 @@ class DecidedPage(msgspec.Struct, frozen=True, omit_defaults=True):
     situation: int  # the likeliest, by number
     segment: str = ""
     scores: list[float] = []  # of `modules`
+    asked: int = 0  # how many modules
+    locale: str | None = None
 
 
 class DecisionRecord(_Owned, frozen=True, kw_only=True, tag="decision"):

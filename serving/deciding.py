@@ -68,6 +68,11 @@ class Deciding:
         self._book.refresh(int(time.time() * 1000))
         self._thread.start()
 
+    def load(self) -> None:
+        """Load the release that is published, once, and follow nothing."""
+        self._watcher.check()
+        self._book.refresh(int(time.time() * 1000))
+
     def stop(self) -> None:
         self._stop.set()
         if self._thread.is_alive():
