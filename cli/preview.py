@@ -1,7 +1,7 @@
 """`kairos preview --config DIR --since 1d`: past decisions under other files, differences marked.
 
 Each decision is made twice from the state as it stood then, by the files that serve now and by
-those of DIR, with the same seed: what differs is the files' doing. Both go by the catalogue, the
+those of DIR, without exploration: what differs is the files' doing. Both go by the catalogue, the
 models and what is learned of modules as of now.
 """
 
@@ -61,7 +61,7 @@ class Side:
             like=asked.like if asked else None,
             filter=asked.filter if asked else {},
             include_seen=asked.include_seen if asked else False,
-            explore=asked.explore if asked else True,
+            explore=False,
         )
         if record.page is None:
             return recommend_known(request, past.state, self.parts)

@@ -6,7 +6,8 @@ Using Regression and Multilevel/Hierarchical Models", 2007):
     worth(module, situation, segment, person) = all × situation/all × segment/all
                                                   × person × person in this situation
 
-A ratio is (acts + κ) / (acts expected from the levels above + κ): 1 where nothing is known. Acts
+A ratio is (acts + κ) / (acts expected from the levels above + κ/w): where nothing is known, w,
+which is 1 unless the operator says what is `wanted` where. Acts
 are worths divided by that of a typical act, so that κ counts acts. A module nobody has seen starts
 below the mean (a pessimistic prior: Bendada, Salha and Bontempelli, "Carousel Personalization in
 Music Streaming Apps with Contextual Bandits", RecSys 2020).
@@ -65,8 +66,19 @@ class Estimates:
         return np.exp(self.centres + self.spreads**2 / 2)
 
 
-def rates(tables: ModuleTables, settings: ChoiceSettings) -> Rates:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is thought beforehand: times the whole, float64 [modules, situations or segments]."""
+
+    situations: Table
+    segments: Table
+
+
+def rates(tables: ModuleTables, settings: ChoiceSettings, wanted: Wanted | None = None) -> Rates:
     """Shrink the counts of all people: situations and segments towards the whole."""
+    if wanted is None:
+        modules, situations, segments = tables.looks.shape
+        wanted = Wanted(np.ones((modules, situations)), np.ones((modules, segments)))
     looks, worth, square = tables.looks, np.maximum(tables.worth, 0.0), tables.square
     act = float(square.sum() / worth.sum()) if worth.sum() > 0 else 1.0
     acts = worth / act
@@ -74,19 +86,25 @@ def rates(tables: ModuleTables, settings: ChoiceSettings) -> Rates:
     prior_acts = settings.prior_looks * settings.prior_share * max(every, SMALL)
     shape = acts.sum(axis=(1, 2)) + prior_acts
     whole = shape / (looks.sum(axis=(1, 2)) + settings.prior_looks)
-    here, here_shape = _ratios(acts.sum(axis=2), looks.sum(axis=2), whole, settings.situation)
-    of, of_shape = _ratios(acts.sum(axis=1), looks.sum(axis=1), whole, settings.segment)
+    by_situation, by_segment = (
+        (acts.sum(axis=axis), looks.sum(axis=axis) * whole[:, None]) for axis in (2, 1)
+    )
+    here, here_shape = _ratios(*by_situation, wanted.situations, settings.situation)
+    of, of_shape = _ratios(*by_segment, wanted.segments, settings.segment)
     means = whole[:, None, None] * here[:, :, None] * of[:, None, :]
     variances = 1 / shape[:, None, None] + 1 / here_shape[:, :, None] + 1 / of_shape[:, None, :]
     return Rates(means, variances, act, settings)
 
 
-def _ratios(acts: Table, looks: Table, whole: Table, strength: float) -> tuple[Table, Table]:
-    """Ratios to the whole [modules, k] and their Gamma shapes; one group of people has none."""
+def _ratios(acts: Table, expected: Table, wanted: Table, strength: float) -> tuple[Table, Table]:
+    """Ratios to the whole [modules, k] and their Gamma shapes; one group of people has none.
+
+    Gamma(κ, κ/w) beforehand, of mean w: an acts' rate of w times the whole.
+    """
     if acts.shape[1] == 1:
         return np.ones_like(acts), np.full_like(acts, np.inf)
     shape = acts + strength
-    return shape / (looks * whole[:, None] + strength), shape
+    return shape / (expected + strength / wanted), shape
 
 
 def estimate(found: Rates, situation: int, segment: int, own: Own | None) -> Estimates:

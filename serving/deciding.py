@@ -122,7 +122,7 @@ class Deciding:
         configuration = self._configuration
         return ModuleBook(
             configuration.modules,
-            len(configuration.situations.names),
+            configuration.situations.names,
             configuration.objective,
             self._counts,
             self._catalog,
