@@ -24,6 +24,8 @@ from engine.settings import Settings
 READY_S = 120
 TRAINED = (0, 3)  # exit codes: published; not better than what serves
 SHOWN = 4
+ASKED = ["title", "categories", "minutes"]
+MODULES, ITEMS = 4, 3
 
 
 class Scene(NamedTuple):
@@ -101,20 +103,22 @@ def _busy_person(file: Path) -> str:
 
 def _walk(base: str, person: str) -> None:
     zone = ZoneInfo(_get(f"{base}/v1/users/{person}")["attributes"].get("time_zone", "UTC"))
-    say(f"\n4. One day of {person} ({zone.key}): what is shown, and why it changed")
-    before: set[str] = set()
+    say(f"\n4. One day of {person} ({zone.key}): their home screen, and why it changed")
+    before: list[str] = []
     for scene in DAY:
         hour, minute = map(int, scene.clock.split(":"))
         at = datetime.now(zone).replace(hour=hour, minute=minute, second=0, microsecond=0)
         device = scene.device | {"time_zone": zone.key}
-        answer = _recommend(base, person, at=at.isoformat(), device=device, dry_run=True)
-        situation = answer["situation"]
+        page = _page(base, person, at=at.isoformat(), device=device, locale="en")
+        situation = page["situation"]
         name = f"{situation['name']} ({situation['confidence']:.0%})"
         say(f"\n   {scene.clock}  {scene.what} → {name}")
-        for item in answer["items"]:
-            mark = " " if item["item_id"] in before or not before else "+"
-            say(f"     {mark} {_titled(item):<52} {_because(item)}")
-        before = {item["item_id"] for item in answer["items"]}
+        for module in page["modules"]:
+            mark = " " if module["module_id"] in before or not before else "+"
+            say(f"     {mark} {module['title']:<44} {_worth(module)}")
+            for item in module["items"]:
+                say(f"         {_titled(item)}")
+        before = [module["module_id"] for module in page["modules"]]
 
 
 def _learn_at_once(base: str, person: str) -> None:
@@ -135,9 +139,14 @@ def _learn_at_once(base: str, person: str) -> None:
     say(f"   What was decided, and why: {base}/v1/decisions/{first['decision_id']}")
 
 
+def _page(base: str, person: str, **fields: Any) -> Any:
+    body = {"user_id": person, "modules": MODULES, "items_per_module": ITEMS, "explain": True,
+            "explore": False, "dry_run": True, "attributes": ASKED}  # fmt: skip
+    return _post(f"{base}/v1/page", body | fields)
+
+
 def _recommend(base: str, person: str, **fields: Any) -> Any:
-    body = {"user_id": person, "size": SHOWN, "explain": True, "explore": False,
-            "attributes": ["title", "categories", "minutes"]}  # fmt: skip
+    body = {"user_id": person, "size": SHOWN, "explore": False, "attributes": ASKED}
     return _post(f"{base}/v1/recommend", body | fields)
 
 
@@ -147,9 +156,8 @@ def _titled(item: dict[str, Any]) -> str:
     return f"{told.get('title') or item['item_id']} ({kinds}, {told.get('minutes')} min)"
 
 
-def _because(item: dict[str, Any]) -> str:
-    reasons = [r["text"] for r in item.get("reasons", []) if r["code"] == "feature"]
-    return "; ".join(reasons[:2]) or item["source"]
+def _worth(module: dict[str, Any]) -> str:
+    return f"worth {module['score']:.2g} a look"
 
 
 def _kairos(*arguments: str) -> list[str]:
