@@ -20,6 +20,7 @@ SHIPPED = {
     "objective": "objective.yaml",
     "recommend": "recommend.yaml",
     "situations": "situations.yaml",
+    "rules": "rules.yaml",
 }
 
 
@@ -57,6 +58,7 @@ def check(
         "objective": f"ok, {len(configuration.objective.outcomes)} outcomes",
         "recommend": "ok",
         "situations": f"ok, {len(configuration.situations.situations)} named",
+        "rules": f"ok, {configuration.rules.count}",
         "config_version": configuration.version,
     }
     if as_json:

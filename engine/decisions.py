@@ -101,7 +101,14 @@ def _slots(slate: Slate) -> list[DecidedSlot]:
     pool = [choice.row for choice in slate.choices]
     items, sources = items_of(slate, pool).tolist(), first_sources(slate, pool).tolist()
     return [
-        DecidedSlot(item, position, choice.propensity, round(choice.value, 6), SOURCE_NAMES[source])
+        DecidedSlot(
+            item,
+            position,
+            choice.propensity,
+            round(choice.value, 6),
+            SOURCE_NAMES[source],
+            slate.held.label(choice.rule),
+        )
         for position, (item, choice, source) in enumerate(
             zip(items, slate.choices, sources, strict=True)
         )

@@ -37,6 +37,7 @@ from engine.ranking import (
     rank_plainly,
 )
 from engine.recommending import Recommending
+from engine.rules import NO_RULES, Rules
 from engine.situation import Moment, Situations
 from engine.slate import Choice, Pool, fill
 from engine.slot_rules import NO_SLOT_RULES, SlotRules
@@ -95,6 +96,7 @@ class Parts:
     outcome_weights: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     release: str | None = None  # its id; None: nothing is published
     config_version: str = ""
+    rules: Rules = NO_RULES
     clock: Callable[[], float] = time.monotonic
 
 
@@ -131,13 +133,13 @@ async def recommend(request: Request, parts: Parts) -> Slate:
     deadline = parts.clock() + parts.settings.deadline_ms / 1000
     user_id, state, degraded = await _read_user(request, parts)
     moment = parts.situations.read(state, request.device, request.at_ms)
-    eligible = _eligible(request, state, parts.catalog)
+    eligible = _eligible(request, state, parts)
     taste = _taste(request, state, moment, parts)
     candidates = _gather(request, parts, taste, moment, eligible)
     rows = features.matrix(state, moment, candidates, parts.catalog.columns)
     late = parts.clock() > deadline
     ranked = _rank(request, parts, candidates, rows, late)
-    pool = _pool(request, parts, taste, candidates, ranked)
+    pool = _pool(request, state, parts, taste, candidates.items[ranked.rows], ranked.values)
     choices = fill(pool, request.size, parts.settings.slate, request.seed, request.explore)
     if late:
         degraded = "deadline"
@@ -188,12 +190,18 @@ async def _read_user(request: Request, parts: Parts) -> tuple[str, UserState, st
     return user_id, state or NOBODY, None
 
 
-def _eligible(request: Request, state: UserState, catalog: Catalog) -> Eligible:
+def _eligible(request: Request, state: UserState, parts: Parts) -> Eligible:
     excluded = request.excluded
     if request.like is not None:
         excluded = np.append(excluded, np.int32(request.like))
     return find_eligible(
-        catalog, state, request.at_ms, request.filter, excluded, request.include_seen
+        parts.catalog,
+        state,
+        request.at_ms,
+        request.filter,
+        excluded,
+        request.include_seen,
+        parts.rules,
     )
 
 
@@ -219,14 +227,21 @@ def _gather(
 
 
 def _pool(
-    request: Request, parts: Parts, taste: Taste, candidates: Candidates, ranked: Ranked
+    request: Request,
+    state: UserState,
+    parts: Parts,
+    taste: Taste,
+    items: Items,
+    values: NDArray[np.float32],
 ) -> Pool:
-    items = candidates.items[ranked.rows]
     categories = parts.catalog.columns.categories
+    held = parts.rules.for_pool(
+        items, parts.catalog, request.at_ms, request.surface, request.module_id, state
+    )
     mix = None
     if parts.settings.slate.calibrate and request.like is None:
         mix = category_mix(taste, categories, len(parts.catalog.terms["category"]))
-    return Pool(ranked.values, categories[items], NO_SLOT_RULES, mix)
+    return Pool(values, categories[items], held, mix)
 
 
 def _rank(

@@ -54,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     objective: str = ""  # … of objective.yaml
     recommend: str = ""  # … of recommend.yaml
     situations: str = ""  # … of situations.yaml
+    rules: str = ""  # … of rules.yaml
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

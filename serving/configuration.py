@@ -11,6 +11,7 @@ import msgspec
 from engine.actions import Actions, load_actions
 from engine.objective import Objective, load_objective
 from engine.recommending import Recommending, load_recommending
+from engine.rules_file import RulesFile, load_rules
 from engine.settings import Settings
 from engine.situation_rules import SituationFile, load_situations
 
@@ -22,6 +23,7 @@ class Configuration(msgspec.Struct, frozen=True):
     objective: Objective
     recommending: Recommending
     situations: SituationFile
+    rules: RulesFile
 
     @property
     def version(self) -> str:
@@ -36,7 +38,8 @@ def read_configuration(settings: Settings) -> tuple[Actions, Configuration]:
     objective = load_objective(actions, _path(settings.objective))
     recommending = load_recommending(_path(settings.recommend))
     situations = load_situations(_path(settings.situations))
-    found = Configuration(dict(actions.by_name), objective, recommending, situations)
+    rules = load_rules(actions, _path(settings.rules))
+    found = Configuration(dict(actions.by_name), objective, recommending, situations, rules)
     return actions, found
 
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from engine.actions import Actions
 from engine.catalog import Catalog
 from engine.errors import KairosError
 from engine.pipeline import NOBODY, Parts, Request, Users, recommend_known
+from engine.rules import NO_RULES, Rules
 from engine.state import TOUCH, Touch, UserState
 from engine.taste import weights_by_term
 from models.artifact import Artifact
@@ -47,6 +49,7 @@ class Deciding:
         self._users = users
         self._catalog = catalog
         self._version = configuration.version
+        self._rules = Rules(configuration.rules)
         self._situations = shipped_situations(configuration.situations)
         self._watcher = ReleaseWatcher[GrowingModels](
             registry, catalog, self._load, self._probe, metrics
@@ -80,6 +83,7 @@ class Deciding:
         while not self._stop.wait(GROW_S):
             loaded = self._watcher.current
             try:
+                self._rules.renew(self._catalog)  # so that no request waits for many items
                 if loaded is not None:
                     loaded.parts.grow()
             except Exception:
@@ -94,6 +98,7 @@ class Deciding:
             weights,
             self._situations,
             config_version=self._version,
+            rules=self._rules,
         )
         if loaded is None or models is None:
             return parts
@@ -104,7 +109,7 @@ class Deciding:
 
     def _probe(self, grown: GrowingModels) -> None:
         """Answer for somebody unknown and for somebody who touched items."""
-        bare = self._build(None, None)
+        bare = replace(self._build(None, None), rules=NO_RULES)  # which may leave nothing to show
         parts = grown.models.within(bare, self._configuration.objective, "probe")
         for state in (NOBODY, _somebody(self._catalog)):
             asked = Request("probe", int(time.time() * 1000), size=10, seed=1)

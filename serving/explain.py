@@ -12,6 +12,7 @@ from engine import features
 from engine.candidates import SOURCES, Items, Mask, gather
 from engine.eligibility import dropped
 from engine.pipeline import Parts, Slate
+from engine.slate import Choice
 
 WEIGHED = 3  # features named per item
 CONSIDERED = 10
@@ -62,7 +63,7 @@ def explain(slate: Slate, parts: Parts) -> Told:
     reasons = []
     for place, choice in enumerate(slate.choices):
         row = slate.candidate(choice)
-        told = [_brought(slate, row), *weighed[place]]
+        told = [_brought(slate, row), *weighed[place], *_ruled(slate, choice)]
         if choice.propensity < 0.5 and slate.request.explore:
             told.append(Reason("explored", "drawn instead of the best, to learn"))
         reasons.append(told)
@@ -75,6 +76,19 @@ def _brought(slate: Slate, row: int) -> Reason:
     if not names:
         return Reason("given", "the request named it")
     return Reason(names[0], f"brought by {', '.join(names)}")
+
+
+def _ruled(slate: Slate, choice: Choice) -> list[Reason]:
+    """What the operator's rules did to it."""
+    held, told = slate.held, []
+    for name, by in held.moved:
+        if by[choice.row]:
+            code = name.partition("[")[0]
+            told.append(Reason(code, f"{name} {by[choice.row]:+.3g} standard deviations"))
+    if (label := held.label(choice.rule)) is not None:
+        code = "sponsored" if held.is_sponsored(choice.rule) else "pinned"
+        told.append(Reason(code, f"by {label} of rules.yaml"))
+    return told
 
 
 def _weighed(slate: Slate, parts: Parts) -> list[list[Reason]]:

@@ -68,6 +68,7 @@ class ItemShown(msgspec.Struct, frozen=True, omit_defaults=True):
     source: str
     reasons: list[Reason] | UnsetType = UNSET
     attributes: dict[str, Any] | UnsetType = UNSET
+    sponsored: bool = False
 
 
 class Recommended(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -180,6 +181,7 @@ def _answer(
                 {name: item.attribute(name) for name in body.attributes}
                 if body.attributes
                 else UNSET,
+                slate.held.is_sponsored(choice.rule),
             )
         )
     room = body.size - len(shown)
