@@ -23,6 +23,7 @@ SHIPPED = {
     "recommend": "recommend.yaml",
     "situations": "situations.yaml",
     "modules": "modules.yaml",
+    "rules": "rules.yaml",
 }
 
 
@@ -62,6 +63,7 @@ def check(
         "recommend": "ok",
         "situations": f"ok, {len(configuration.situations.situations)} named",
         "modules": f"ok, {len(configuration.modules.modules)} named",
+        "rules": f"ok, {configuration.rules.count}",
         "config_version": configuration.version,
     }
     if as_json:

@@ -111,9 +111,16 @@ def _slots(slate: Slate) -> list[DecidedSlot]:
     pool = [choice.row for choice in slate.choices]
     items, sources = items_of(slate, pool).tolist(), first_sources(slate, pool).tolist()
     return [
-        DecidedSlot(item, position, choice.propensity, round(choice.value, 6), SOURCE_NAMES[source])
-        for position, (item, choice, source) in enumerate(
-            zip(items, slate.choices, sources, strict=True)
+        DecidedSlot(
+            item,
+            position,
+            choice.propensity,
+            round(choice.value, 6),
+            SOURCE_NAMES[source],
+            held.label(choice.rule),
+        )
+        for position, (item, choice, source, held) in enumerate(
+            zip(items, slate.choices, sources, slate.held, strict=True)
         )
     ]
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from engine import features
+from engine.candidates import Items
 from engine.eligibility import find_eligible
 from engine.module_book import ModuleBook, Shelf, Standing, open_shelves
 from engine.module_choice import Estimates, estimate
@@ -61,10 +62,14 @@ async def decide_page(
     rows = features.matrix(state, moment, candidates, parts.catalog.columns)
     late = parts.clock() > deadline
     ranked = rank_pool(request, parts, candidates, rows, len(rows), late)
-    pool = make_pool(request, parts, asking.taste, candidates, ranked)
+    items = candidates.items[ranked.rows]
+    pool = make_pool(request, state, parts, asking.taste, items, ranked.values)
     situation, segment = likeliest(moment), segments[0] if segments else ""
     found = _estimates(book, standing, state, request.at_ms, situation, segment)
-    offers = [_offer(*one, ranked, pool) for one in zip(shelves, brought.rows, strict=True)]
+    offers = [
+        _offer(shelf, of_shelf, ranked, _ruled(pool, items, shelf, request, state, parts))
+        for shelf, of_shelf in zip(shelves, brought.rows, strict=True)
+    ]
     offered = found.rows(np.array([shelf.number for shelf in shelves], np.intp))
     asked = Asked(modules, request.size, request.seed, request.explore, book.file.choice.explore)
     slots, empty = fill_page(offers, offered, parts.settings.slate, asked)
@@ -96,7 +101,7 @@ async def decide_page(
         parts.release,
         parts.config_version,
         why_degraded(degraded, late, parts),
-        pool.held,
+        [offers[slot.module].pool.held for slot in slots for _ in slot.choices],
         page,
     )
 
@@ -127,8 +132,8 @@ def _asking(request: Request, state: UserState, moment: Moment, parts: Parts) ->
         parts.catalog,
         parts.sources,
         parts.settings,
-        find_eligible(*asked, False),
-        find_eligible(*asked, True).allowed,
+        find_eligible(*asked, False, parts.rules),
+        find_eligible(*asked, True, parts.rules).allowed,
         request.size,
     )
 
@@ -158,6 +163,16 @@ def _offer(shelf: Shelf, rows: np.typing.NDArray[np.intp], ranked: Ranked, pool:
         values[places] = -np.arange(len(places))
         pool = replace(pool, values=values)
     return Offer(shelf, places, pool)
+
+
+def _ruled(
+    pool: Pool, items: Items, shelf: Shelf, request: Request, state: UserState, parts: Parts
+) -> Pool:
+    """The pool under the rules of one module."""
+    if not parts.rules.any:
+        return pool
+    asked = parts.catalog, request.at_ms, request.surface, shelf.module_id, state
+    return replace(pool, held=parts.rules.for_pool(items, *asked))
 
 
 def _placed(

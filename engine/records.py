@@ -124,6 +124,7 @@ class DecidedSlot(msgspec.Struct, frozen=True, omit_defaults=True):
     propensity: float | None = None
     score: float | None = None  # as answered
     source: str | None = None
+    rule: str | None = None  # that placed it, by where rules.yaml names it, as `pin[0]`
 
 
 class Considered(msgspec.Struct, frozen=True, array_like=True):
