@@ -26,6 +26,7 @@ TRAINED = (0, 3)  # exit codes: published; not better than what serves
 SHOWN = 4
 ASKED = ["title", "categories", "minutes"]
 MODULES, ITEMS = 4, 3
+LISTED = 2  # recipes put on the shopping list
 
 
 class Scene(NamedTuple):
@@ -103,7 +104,11 @@ def _busy_person(file: Path) -> str:
 
 def _walk(base: str, person: str) -> None:
     zone = ZoneInfo(_get(f"{base}/v1/users/{person}")["attributes"].get("time_zone", "UTC"))
-    say(f"\n4. One day of {person} ({zone.key}): their home screen, and why it changed")
+    listed = _recommend(base, person)["items"][:LISTED]
+    for item in listed:
+        _act(base, person, "add_to_cart", item["item_id"])
+    say(f"\n4. {person} puts {' and '.join(map(_titled, listed))} on the list")
+    say(f"\n5. One day of {person} ({zone.key}): their home screen, and why it changed")
     before: list[str] = []
     for scene in DAY:
         hour, minute = map(int, scene.clock.split(":"))
@@ -126,17 +131,21 @@ def _learn_at_once(base: str, person: str) -> None:
     first = _recommend(base, person)
     item = first["items"][0]
     started = time.monotonic()
-    event = {"type": "interaction", "event_id": f"demo-{time.time_ns()}", "user_id": person,
-             "action": "save", "item_id": item["item_id"], "ts": time.time(),
-             "decision_id": first["decision_id"]}  # fmt: skip
-    _post(f"{base}/v1/events?wait=folded", [event])
+    _act(base, person, "save", item["item_id"], decision_id=first["decision_id"])
     after = _recommend(base, person)
     took_ms = (time.monotonic() - started) * 1000
-    say(f"\n5. {person} saves {_titled(item)}; {took_ms:.0f} ms later the next answer:")
+    say(f"\n6. {person} saves {_titled(item)}; {took_ms:.0f} ms later the next answer:")
     before = {shown["item_id"] for shown in first["items"]}
     for shown in after["items"]:
         say(f"     {'+' if shown['item_id'] not in before else ' '} {_titled(shown)}")
     say(f"   What was decided, and why: {base}/v1/decisions/{first['decision_id']}")
+
+
+def _act(base: str, person: str, action: str, item_id: str, **fields: Any) -> None:
+    """Something the person does; counts when this returns."""
+    event = {"type": "interaction", "event_id": f"demo-{time.time_ns()}", "user_id": person,
+             "action": action, "item_id": item_id, "ts": time.time()}  # fmt: skip
+    _post(f"{base}/v1/events?wait=folded", [event | fields])
 
 
 def _page(base: str, person: str, **fields: Any) -> Any:
