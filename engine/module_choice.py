@@ -74,19 +74,22 @@ def rates(tables: ModuleTables, settings: ChoiceSettings) -> Rates:
     prior_acts = settings.prior_looks * settings.prior_share * max(every, SMALL)
     shape = acts.sum(axis=(1, 2)) + prior_acts
     whole = shape / (looks.sum(axis=(1, 2)) + settings.prior_looks)
-    here, here_shape = _ratios(acts.sum(axis=2), looks.sum(axis=2), whole, settings.situation)
-    of, of_shape = _ratios(acts.sum(axis=1), looks.sum(axis=1), whole, settings.segment)
+    expected = looks * whole[:, None, None]
+    here, here_shape = _ratios(acts.sum(axis=2), expected.sum(axis=2), settings.situation)
+    # A segment that comes in the morning alone has the morning's ratio already.
+    expected = (expected * here[:, :, None]).sum(axis=1)
+    of, of_shape = _ratios(acts.sum(axis=1), expected, settings.segment)
     means = whole[:, None, None] * here[:, :, None] * of[:, None, :]
     variances = 1 / shape[:, None, None] + 1 / here_shape[:, :, None] + 1 / of_shape[:, None, :]
     return Rates(means, variances, act, settings)
 
 
-def _ratios(acts: Table, looks: Table, whole: Table, strength: float) -> tuple[Table, Table]:
-    """Ratios to the whole [modules, k] and their Gamma shapes; one group of people has none."""
+def _ratios(acts: Table, expected: Table, strength: float) -> tuple[Table, Table]:
+    """Ratios to what is expected [modules, k] and their Gamma shapes; a lone group has none."""
     if acts.shape[1] == 1:
         return np.ones_like(acts), np.full_like(acts, np.inf)
     shape = acts + strength
-    return shape / (looks * whole[:, None] + strength), shape
+    return shape / (expected + strength), shape
 
 
 def estimate(found: Rates, situation: int, segment: int, own: Own | None) -> Estimates:

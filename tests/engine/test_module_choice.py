@@ -119,6 +119,16 @@ def test_a_little_data_lies_between() -> None:
     assert 0.0 < found.means[1, 0, 1] < 0.05
 
 
+def test_people_of_one_situation_are_not_credited_with_it_twice() -> None:
+    """Regression: commuters who come in the morning alone had the morning's ratio squared."""
+    looks, worth = np.zeros((1, 2, 2)), np.zeros((1, 2, 2))
+    looks[0] = [[1e6, 0.0], [0.0, 1e6]]  # each segment comes in a situation of its own
+    worth[0] = [[9e4, 0.0], [0.0, 1e4]]
+    found = rates(tables(looks, worth), SETTINGS)
+    assert found.means[0, 0, 0] == pytest.approx(0.09, rel=0.01)
+    assert found.means[0, 1, 1] == pytest.approx(0.01, rel=0.01)
+
+
 def test_a_module_nobody_saw_starts_below_the_mean_and_unsure() -> None:
     looks, worth = np.full((3, 1, 1), 1e4), np.full((3, 1, 1), 500.0)
     looks[2], worth[2] = 0.0, 0.0
