@@ -106,8 +106,9 @@ def estimate(found: Rates, situation: int, segment: int, own: Own | None) -> Est
         here = here_shape / (expected[:, situation] * person + settings.person_situation)
         means *= person * here
         variances += 1 / shape + 1 / here_shape
-    spreads = np.sqrt(np.log1p(variances)) * settings.curiosity
-    return Estimates(np.log(np.maximum(means, SMALL)), np.maximum(spreads, SMALL))
+    spreads = np.maximum(np.sqrt(np.log1p(variances)) * settings.curiosity, SMALL)
+    # The draws' mean stays the rate: unsure is wider, not better.
+    return Estimates(np.log(np.maximum(means, SMALL)) - spreads**2 / 2, spreads)
 
 
 def shares(estimates: Estimates, open_: Flags, explore: float) -> Doubles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -136,6 +137,23 @@ def test_a_module_nobody_saw_starts_below_the_mean_and_unsure() -> None:
     known = estimate(found, 0, 0, None)
     assert found.means[2, 0, 0] == pytest.approx(SETTINGS.prior_share * 0.05, rel=1e-3)
     assert known.spreads[2] > 5 * known.spreads[0]
+
+
+def test_curiosity_widens_what_is_believed_without_raising_it() -> None:
+    looks, worth = np.array([[[0.0]], [[1e4]]]), np.array([[[0.0]], [[500.0]]])
+    for curiosity in (0.0, 0.5, 2.0):
+        settings = msgspec.structs.replace(SETTINGS, curiosity=curiosity)
+        found = rates(tables(looks, worth), settings)
+        known = estimate(found, 0, 0, None)
+        assert known.means == pytest.approx(found.means[:, 0, 0])
+
+
+def test_a_person_goes_by_their_own_rate_with_enough_of_it() -> None:
+    found = rates(tables(np.full((2, 2, 1), 1e5), np.full((2, 2, 1), 5e3)), SETTINGS)
+    looks, worth = np.array([[5e3, 5e3], [0.0, 0.0]]), np.array([[2e3, 0.5e3], [0.0, 0.0]])
+    known = [estimate(found, situation, 0, Own(looks, worth)).means for situation in (0, 1)]
+    assert known[0] == pytest.approx([0.4, 0.05], rel=0.05)
+    assert known[1] == pytest.approx([0.1, 0.05], rel=0.05)
 
 
 EXTREMES = {
