@@ -59,12 +59,22 @@ class Core:
         given = chances(self.law, self.recipes, self.lives.need(moments), items)
         reaction = react(self.law, self.people, moments, given, rng)
         expected = expected_worth(self.law, self.people, moments, given)
+        self._leave(moments, items, reaction, expected, rng)
+        return reaction
+
+    def _leave(
+        self,
+        moments: Moments,
+        items: Ints,
+        reaction: Reaction,
+        expected: Floats,
+        rng: np.random.Generator,
+    ) -> None:
+        """Visits end: what they leave behind in people and in the ledger."""
         settle(self.law, self.lives, self.recipes, moments, items, reaction, rng)
         account = self.people.account[moments.person]
         self.lives.visited_s[account] = moments.at_s
-        seen = np.arange(items.shape[1]) < reaction.in_view[:, None]
-        self.ledger.enter(account, moments.at_s, reaction.value, expected, items, seen)
-        return reaction
+        self.ledger.enter(account, moments.at_s, reaction.value, expected, items, reaction.seen)
 
     def let_in(self, moments: Moments, rng: np.random.Generator) -> list[Line]:
         """Some of those who had switched pushes off think better of it during a visit."""

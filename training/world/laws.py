@@ -21,7 +21,7 @@ class Law:
     held_out: bool
     combine: appeal.Combine  # aspects of a recipe -> appeal
     keep_looking: attention.KeepLooking  # down a phone's list
-    grid: Callable[[int], Floats]  # chance that each tile of a tablet is looked at
+    grid: attention.Grid  # chance that each tile of a tablet is looked at
     change: drift.Change  # tastes from day to day
     load: Callable[[Floats], Floats]  # age of a push in days -> what it still weighs, 0–1
     gain: float  # clicks for appeal

@@ -56,7 +56,7 @@ class Reaction:
     saved: Bools
     carted: Bools
     disappointed: Bools
-    in_view: Ints  # [n], how far down recipes came into view
+    seen: Bools  # came into view, whether anyone looked or not
 
     @property
     def value(self) -> Floats:
@@ -108,19 +108,26 @@ def react(
     clicks = luck[0] < given.click
     looked = np.where(
         moments.on_tablet[:, None],
-        luck[1] < law.grid(luck.shape[2]),
-        _cascade(law, people.patience[moments.person], clicks, luck[1]),
+        luck[1] < law.grid(luck.shape[2], COLUMNS),
+        cascade(law, people.patience[moments.person], clicks, luck[1]),
     )
+    # Whole screens: two rows of a tablet's grid, two recipes of a phone's list.
+    seen = whole_screens(looked, np.where(moments.on_tablet, 2 * COLUMNS, 2))
+    return act(given, looked, seen, clicks, luck[2:])
+
+
+def act(given: Chances, looked: Bools, seen: Bools, clicks: Bools, luck: Floats) -> Reaction:
+    """What those who look do: `clicks` are theirs if they look; luck float [5, n, k]."""
     clicked = looked & clicks
     return Reaction(
         looked=looked,
         clicked=clicked,
-        dismissed=looked & ~clicked & (luck[2] < given.dismiss),
-        cooked=clicked & (luck[3] < given.cook),
-        saved=clicked & (luck[4] < given.save),
-        carted=clicked & (luck[5] < given.cart),
-        disappointed=clicked & (luck[6] < given.disappoint),
-        in_view=_in_view(looked, moments.on_tablet),
+        dismissed=looked & ~clicked & (luck[0] < given.dismiss),
+        cooked=clicked & (luck[1] < given.cook),
+        saved=clicked & (luck[2] < given.save),
+        carted=clicked & (luck[3] < given.cart),
+        disappointed=clicked & (luck[4] < given.disappoint),
+        seen=seen,
     )
 
 
@@ -139,26 +146,27 @@ def expected_worth(law: Law, people: People, moments: Moments, given: Chances) -
         on = law.keep_looking(position, patience, np.ones(len(worth), dtype=np.bool_))
         past = law.keep_looking(position, patience, np.zeros(len(worth), dtype=np.bool_))
         reached = reached * (opens * on + (1.0 - opens) * past)
-    return np.where(moments.on_tablet, worth @ law.grid(length), total)
+    return np.where(moments.on_tablet, worth @ law.grid(length, COLUMNS), total)
 
 
-def _cascade(law: Law, patience: Floats, clicks: Bools, luck: Floats) -> Bools:
-    """Down the list until someone stops."""
+def cascade(
+    law: Law, patience: Floats, clicks: Bools, luck: Floats, at_once: Ints | int = 1
+) -> Bools:
+    """On and on until someone stops; the first `at_once` are looked at by all."""
     looked = np.zeros(clicks.shape, dtype=np.bool_)
     going = np.ones(len(clicks), dtype=np.bool_)
     for position in range(clicks.shape[1]):
         looked[:, position] = going
-        going &= luck[:, position] < law.keep_looking(position, patience, clicks[:, position])
+        on = luck[:, position] < law.keep_looking(position, patience, clicks[:, position])
+        going &= on | (position + 1 < at_once)
     return looked
 
 
-def _in_view(looked: Bools, on_tablet: Bools) -> Ints:
-    """Whole screens: two rows of a tablet's grid, two recipes of a phone's list."""
+def whole_screens(looked: Bools, step: Ints | int) -> Bools:
+    """What came into view, bool [n, k]: full screens of `step`, the first one at least."""
     length = looked.shape[1]
-    deepest = length - looked[:, ::-1].argmax(axis=1)
-    step = np.where(on_tablet, 2 * COLUMNS, 2)
-    deepest = np.where(looked.any(axis=1), deepest, 1)
-    return np.asarray(np.minimum(-(-deepest // step) * step, length))
+    deepest = np.where(looked.any(axis=1), length - looked[:, ::-1].argmax(axis=1), 1)
+    return np.arange(length) < (-(-deepest // step) * step)[:, None]
 
 
 def settle(
