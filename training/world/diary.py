@@ -255,9 +255,7 @@ def _known_id(account: int) -> str:
 def _acts(reaction: Reaction) -> list[list[tuple[int, str]]]:
     """For each visit, in order: position and action."""
     acts: list[list[tuple[int, str]]] = [[] for _ in range(len(reaction.seen))]
-    happened = {"click": reaction.clicked, "dismiss": reaction.dismissed, "save": reaction.saved,
-                "add_to_cart": reaction.carted, "cook": reaction.cooked}  # fmt: skip
-    for action, where in happened.items():
+    for action, where in reaction.acts.items():
         for row, position in np.argwhere(where).tolist():
             acts[row].append((position, action))
     for of_one in acts:

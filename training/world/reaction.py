@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +38,22 @@ class Chances:
     disappoint: Floats
 
     @property
+    def there(self) -> Bools:
+        """Where there is a recipe at all: bool [n, k]."""
+        return np.asarray(self.click > 0)  # curiosity alone makes it more than nothing
+
+    @property
+    def use(self) -> Floats:
+        """Chance that it is of use, once it is opened: float [n, k]."""
+        return np.asarray(1.0 - (1.0 - self.cook) * (1.0 - self.save) * (1.0 - self.cart))
+
+    def of_rows(self, rows: int, there: Bools) -> Chances:
+        """Cut into so many rows, and nothing where no recipe is `there`: bool [rows, k]."""
+        cut = {name: column.reshape(rows, -1) for name, column in vars(self).items()}
+        bare = Chances(**cut)
+        return replace(bare, click=bare.click * there, dismiss=bare.dismiss * there)
+
+    @property
     def value(self) -> Floats:
         """Expected worth of a recipe that is looked at: float [n, k]."""
         opened = WORTH["click"] + self.cook * WORTH["cook"]
@@ -59,11 +75,29 @@ class Reaction:
     seen: Bools  # came into view, whether anyone looked or not
 
     @property
+    def acts(self) -> dict[str, Bools]:
+        """What the log calls them, in the order in which they follow each other."""
+        return {"click": self.clicked, "dismiss": self.dismissed, "save": self.saved,
+                "add_to_cart": self.carted, "cook": self.cooked}  # fmt: skip
+
+    @property
     def value(self) -> Floats:
         """Worth of each visit: float [n]."""
-        happened = {"click": self.clicked, "add_to_cart": self.carted, "save": self.saved,
-                    "cook": self.cooked, "dismiss": self.dismissed}  # fmt: skip
-        return np.asarray(sum(WORTH[name] * acts.sum(axis=1) for name, acts in happened.items()))
+        return np.asarray(sum(WORTH[name] * acts.sum(axis=1) for name, acts in self.acts.items()))
+
+    @property
+    def useful(self) -> Bools:
+        """Whether anything was of use: bool [n]."""
+        return np.asarray((self.cooked | self.saved | self.carted).any(axis=1))
+
+    def only(self, where: Bools, seen: Bools) -> Reaction:
+        """What happened there and nowhere else, having seen what was seen."""
+        rest = {name: column & where for name, column in vars(self).items()}
+        return Reaction(**(rest | {"seen": seen}))
+
+    def reshape(self, rows: int) -> Reaction:
+        """The same in so many rows."""
+        return Reaction(**{name: column.reshape(rows, -1) for name, column in vars(self).items()})
 
 
 def facts(recipes: Recipes, items: Ints) -> Facts:
@@ -136,17 +170,29 @@ def expected_worth(law: Law, people: People, moments: Moments, given: Chances) -
 
     What happened scatters three times as widely as this over people and moments.
     """
+    total, _ = cascade_worth(law, people.patience[moments.person], given)
     worth = given.value
-    length = worth.shape[1]
-    reached, total = np.ones(len(worth)), np.zeros(len(worth))
-    patience = people.patience[moments.person]
-    for position in range(length):
+    return np.where(moments.on_tablet, worth @ law.grid(worth.shape[1], COLUMNS), total)
+
+
+def cascade_worth(
+    law: Law, patience: Floats, given: Chances, at_once: Ints | int = 1
+) -> tuple[Floats, Floats]:
+    """Mean worth of each row and the chance that something in it is of use: float [n] each."""
+    worth, use = given.value, given.use
+    total, useful = np.zeros(len(worth)), np.zeros(len(worth))
+    reached, in_vain = np.ones(len(worth)), np.ones(len(worth))  # in vain so far
+    opened = np.ones(len(worth), dtype=np.bool_)
+    for position in range(worth.shape[1]):
+        opens, of_use = given.click[:, position], use[:, position]
         total += reached * worth[:, position]
-        opens = given.click[:, position]
-        on = law.keep_looking(position, patience, np.ones(len(worth), dtype=np.bool_))
-        past = law.keep_looking(position, patience, np.zeros(len(worth), dtype=np.bool_))
+        useful += in_vain * opens * of_use
+        all_go = position + 1 < at_once
+        on = np.where(all_go, 1.0, law.keep_looking(position, patience, opened))
+        past = np.where(all_go, 1.0, law.keep_looking(position, patience, ~opened))
         reached = reached * (opens * on + (1.0 - opens) * past)
-    return np.where(moments.on_tablet, worth @ law.grid(length, COLUMNS), total)
+        in_vain = in_vain * (opens * (1.0 - of_use) * on + (1.0 - opens) * past)
+    return total, useful
 
 
 def cascade(
