@@ -141,6 +141,7 @@ def _decided_page(page: Page) -> DecidedPage:
         for one in page.placed
     ]
     scores = [round(score, 6) for score in page.scores.values()]
+    counted = [round(page.counted[name], 6) for name in modules]
     return DecidedPage(
         modules,
         placed,
@@ -150,6 +151,7 @@ def _decided_page(page: Page) -> DecidedPage:
         scores,
         page.asked,
         page.locale,
+        [] if counted == scores else counted,
     )
 
 

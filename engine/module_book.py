@@ -104,7 +104,7 @@ class ModuleBook:
         self.shelves = [_shelf(file, number) for number in range(len(file.modules))]
         self.axes = Axes(file.names, len(situations), file.segment_names)
         boosts = [module.boost for module in file.modules.values()]
-        self.boosts: NDArray[np.float64] = np.log(np.array(boosts))  # of a look's worth
+        self.boosts: NDArray[np.float64] = np.array(boosts)  # times a look's worth
         self._wanted = _wanted(file, situations)
         self._objective = objective
         self._counts = counts

@@ -22,7 +22,9 @@ chance of every choice is known exactly,
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,7 @@ from engine.choosing import ChoiceSettings
 from engine.compiled import compiled
 from engine.module_counts import ModuleTables, Table
 from engine.module_history import Own
+from engine.situation import Moment
 
 Doubles = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -60,10 +63,27 @@ class Estimates:
         """Some of the modules."""
         return Estimates(self.centres[rows], self.spreads[rows])
 
+    def times(self, factors: Doubles) -> Estimates:
+        """Of worths that are so many times as high: float64 [m]."""
+        return Estimates(self.centres + np.log(factors), self.spreads)
+
     @property
     def means(self) -> Doubles:
         """What a look is worth, in acts."""
         return np.exp(self.centres + self.spreads**2 / 2)
+
+
+class ModuleScorer(Protocol):
+    """A model of what a look is worth, fitted to the log: it corrects what is counted."""
+
+    def worth(
+        self, modules: Sequence[str], counted: Doubles, moment: Moment, segment: str
+    ) -> Doubles:
+        """float64 [m], above 0: what a look at each is worth, in the objective's.
+
+        `counted` float64 [m] is that by the counts alone, and stays for a module that the model
+        does not know.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ What happens when something is gone is as in engine.pipeline.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from engine import features
 from engine.candidates import Items
 from engine.eligibility import find_eligible
 from engine.module_book import ModuleBook, Shelf, Standing, open_shelves
-from engine.module_choice import Estimates, estimate
+from engine.module_choice import Doubles, Estimates, ModuleScorer, estimate
 from engine.module_history import read_own
 from engine.module_items import Asking, Brought, Holding, bring
 from engine.module_slots import Asked, Offer, Slot, fill_page
@@ -65,12 +66,14 @@ async def decide_page(
     items = candidates.items[ranked.rows]
     pool = make_pool(request, state, parts, asking.taste, items, ranked.values)
     situation, segment = likeliest(moment), segments[0] if segments else ""
-    found = _estimates(book, standing, state, request.at_ms, situation, segment)
+    numbers = np.array([shelf.number for shelf in shelves], np.intp)
+    counted = _counted(book, standing, state, request.at_ms, situation, segment).rows(numbers)
+    learned = _learned(parts.module_scorer, shelves, counted, standing.rates.act, moment, segment)
+    offered = learned.times(book.boosts[numbers])
     offers = [
         _offer(shelf, of_shelf, ranked, _ruled(pool, items, shelf, request, state, parts))
         for shelf, of_shelf in zip(shelves, brought.rows, strict=True)
     ]
-    offered = found.rows(np.array([shelf.number for shelf in shelves], np.intp))
     asked = Asked(modules, request.size, request.seed, request.explore, book.file.choice.explore)
     slots, empty = fill_page(offers, offered, parts.settings.slate, asked)
     worth = offered.means * standing.rates.act
@@ -80,7 +83,8 @@ async def decide_page(
     ]
     page = Page(
         placed,
-        {shelf.module_id: float(worth[n]) for n, shelf in enumerate(shelves)},
+        _by_name(shelves, worth),
+        _by_name(shelves, counted.means * standing.rates.act),
         closed | {shelves[n].module_id: why for n, why in empty.items()},
         situation,
         segments,
@@ -138,7 +142,26 @@ def _asking(request: Request, state: UserState, moment: Moment, parts: Parts) ->
     )
 
 
-def _estimates(
+def _by_name(shelves: Sequence[Shelf], values: Doubles) -> dict[str, float]:
+    return {shelf.module_id: float(values[n]) for n, shelf in enumerate(shelves)}
+
+
+def _learned(
+    scorer: ModuleScorer | None,
+    shelves: Sequence[Shelf],
+    counted: Estimates,
+    act: float,
+    moment: Moment,
+    segment: str,
+) -> Estimates:
+    """What a model makes of the counts: other means, the same doubt."""
+    if scorer is None or not shelves:
+        return counted
+    names, before = [shelf.module_id for shelf in shelves], counted.means * act
+    return counted.times(scorer.worth(names, before, moment, segment) / before)
+
+
+def _counted(
     book: ModuleBook,
     standing: Standing,
     state: UserState,
@@ -146,12 +169,11 @@ def _estimates(
     situation: int,
     segment: str,
 ) -> Estimates:
-    """What a look at each module of the file is worth, boosts included."""
+    """What a look at each module of the file is worth by the counts."""
     axes = book.axes
     factor = read_decayed(state, 1.0, MONTH_HALF_LIFE_MS, at_ms) if state.modules else 1.0
     own = read_own(state.modules, axes.modules, axes.situations, standing.worth, factor)
-    found = estimate(standing.rates, situation, axes.segments.index(segment), own)
-    return Estimates(found.centres + book.boosts, found.spreads)
+    return estimate(standing.rates, situation, axes.segments.index(segment), own)
 
 
 def _offer(shelf: Shelf, rows: np.typing.NDArray[np.intp], ranked: Ranked, pool: Pool) -> Offer:

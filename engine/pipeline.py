@@ -28,6 +28,7 @@ from engine.device import Device
 from engine.diversity import category_mix
 from engine.eligibility import Eligible, find_eligible, keep_eligible
 from engine.errors import StoreUnavailable
+from engine.module_choice import ModuleScorer
 from engine.placed import Page
 from engine.ranking import (
     Ranked,
@@ -99,6 +100,7 @@ class Parts:
     config_version: str = ""
     rules: Rules = NO_RULES
     clock: Callable[[], float] = time.monotonic
+    module_scorer: ModuleScorer | None = None  # None: modules go by what is counted
 
 
 @dataclass(frozen=True, slots=True)

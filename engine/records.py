@@ -200,6 +200,12 @@ class DecidedPage(msgspec.Struct, frozen=True, omit_defaults=True):
     scores: list[float] = []  # of `modules`
     asked: int = 0  # how many modules
     locale: str | None = None
+    counted: list[float] = []  # scores by counts alone; empty: these are the scores
+
+    @property
+    def by_counts(self) -> list[float]:
+        """What a look at each of `modules` was worth by the counts alone."""
+        return self.counted or self.scores
 
 
 class DecisionRecord(_Owned, frozen=True, kw_only=True, tag="decision"):
