@@ -191,5 +191,5 @@ def _shares(centres: Doubles, spreads: Doubles, open_: Flags, explore: float) ->
             total += found[m]
     for m in range(len(centres)):
         if open_[m]:
-            found[m] = (1.0 - explore) * found[m] / total + explore / count
+            found[m] = (1.0 - explore) * (found[m] / total) + explore / count
     return found

@@ -131,8 +131,12 @@ def time_of(text: str | None, otherwise: int) -> int:
 
 
 def placeholders(title: str) -> set[str]:
-    """The names in braces; raises ValueError for braces that don't close."""
-    return {name for _, name, _, _ in string.Formatter().parse(title) if name is not None}
+    """The names in braces; raises ValueError for what is more than that, or does not close."""
+    named = [part for part in string.Formatter().parse(title) if part[1] is not None]
+    for _, name, layout, conversion in named:
+        if layout or conversion:
+            raise ValueError(f"expected {{{name}}} and nothing else in the braces")
+    return {str(name) for _, name, _, _ in named}
 
 
 def titles(module: Module) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -148,12 +152,13 @@ def _declared(file: ModulesFile, actions: Actions, situations: tuple[str, ...]) 
     def known(names: list[str], among: Container[str]) -> list[str]:
         return [name for name in names if name in among]
 
+    on_items = {name for name, action in actions.by_name.items() if action.needs_item}
     kept = {}
     for name, module in file.modules.items():
         items, when = module.items, module.when
-        acts, named = known(items.actions, actions.by_name), known(when.situations, situations)
+        acts, named = known(items.actions, on_items), known(when.situations, situations)
         if bool(acts) == bool(items.actions) and bool(named) == bool(when.situations):
-            unless = known(items.unless, actions.by_name)
+            unless = known(items.unless, on_items)
             items = msgspec.structs.replace(items, actions=acts, unless=unless)
             when = msgspec.structs.replace(when, situations=named)
             wanted = {

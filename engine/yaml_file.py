@@ -17,6 +17,7 @@ from engine.errors import SettingsError
 
 T = TypeVar("T")
 Key = str | int
+_BOOL, _TIME = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp"
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
 
@@ -71,7 +72,8 @@ def _read(
         return _scalar(node)
     found: dict[Any, Any] = {}
     for key_node, value_node in node.value:
-        key = _scalar(key_node)
+        # `no: …` is Norwegian here, not false.
+        key = key_node.value if key_node.tag == _BOOL else _scalar(key_node)
         line = key_node.start_mark.line + 1
         if not isinstance(key, str | int | float) or key in found:
             what = "named twice" if isinstance(key, str | int | float) else "expected a name"
@@ -82,6 +84,8 @@ def _read(
 
 
 def _scalar(node: yaml.Node) -> Any:
+    if node.tag == _TIME:  # JSON has no dates either: what a time means is told by who reads it
+        return node.value
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_object(node, deep=True)
@@ -93,28 +97,32 @@ def _keys(error: msgspec.ValidationError, raw: Any, as_: Any) -> tuple[Key, ...]
     """The keys down to what is wrong."""
     keys: list[Key] = []
     detail, _, at = str(error).partition(" - at `")
+    alone = copy.deepcopy(raw)
     for name, number in _STEP.findall(at.rstrip("`").removeprefix("key in ")):
-        step = _culprit(raw, keys, as_) if number == "..." else int(number) if number else name
-        if step is None:
+        step = int(number) if number.isdigit() else name
+        if number == "..." and not (step := _culprit(alone, keys, str(error), as_)):
             break
         keys.append(step)
     unknown = re.search(r"unknown field `(.+?)`", detail)
     return (*keys, unknown[1]) if unknown else tuple(keys)
 
 
-def _culprit(raw: Any, keys: list[Key], as_: Any) -> Key | None:
-    """Which entry of the mapping there is wrong: msgspec does not say, so each is tried alone."""
+def _culprit(raw: Any, keys: list[Key], wrong: str, as_: Any) -> str:
+    """Which entry of the mapping there is `wrong`: msgspec does not say, so each is tried alone.
+
+    Leaves that one alone in `raw`, so that a second error elsewhere is not taken for it.
+    """
     mapping = _at(raw, keys)
-    for name in list(mapping):
-        alone = copy.deepcopy(raw)
-        within = _at(alone, keys)
-        for other in [key for key in within if key != name]:
-            del within[other]
+    entries = dict(mapping)
+    for name, value in entries.items():
+        mapping.clear()
+        mapping[name] = value
         try:
-            msgspec.convert(alone, as_)
-        except msgspec.ValidationError:
-            return str(name)
-    return None
+            msgspec.convert(raw, as_)
+        except msgspec.ValidationError as error:
+            if str(error) == wrong:
+                return str(name)
+    return ""
 
 
 def _at(raw: Any, keys: list[Key]) -> Any:

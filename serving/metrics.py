@@ -30,6 +30,7 @@ HELP = {
     "releases_loaded": ("Releases of models that began to serve.", ()),
     "releases_refused": ("Releases of models that never served, by reason.", ("reason",)),
     "registry_unavailable": ("Times the registry of models could not be read.", ()),
+    "configuration_refused": ("Changed configuration files that could not be taken over.", ()),
     "overloaded": ("Requests turned away, by reason.", ("reason",)),
 }
 
