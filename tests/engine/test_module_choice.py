@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from engine.choosing import ChoiceSettings
-from engine.module_choice import Estimates, Flags, Here, estimate, rates, shares
+from engine.module_choice import (
+    Doubles,
+    Estimates,
+    Flags,
+    Here,
+    Rates,
+    estimate,
+    rates,
+    shares,
+)
 from engine.module_counts import ModuleTables, Table
 from engine.module_history import Own
 
