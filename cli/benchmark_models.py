@@ -18,6 +18,7 @@ import typer
 
 from cli import (
     benchmark_context,
+    benchmark_diversity,
     benchmark_motion,
     benchmark_situations,
     benchmark_speed,
@@ -60,6 +61,7 @@ def register(app: typer.Typer) -> None:
     app.command("movielens_small")(movielens_small)
     benchmark_motion.register(app)
     benchmark_context.register(app)
+    benchmark_diversity.register(app)
     benchmark_speed.register(app)
     benchmark_world.register(app)
     benchmark_situations.register(app)
