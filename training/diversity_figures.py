@@ -228,8 +228,8 @@ def _split(recorded: Recorded) -> tuple[list[NDArray[np.int64]], list[NDArray[np
 
 def _mean(shares: Table) -> Table:
     """Mean of the rows that have any category; they sum to 1."""
-    total = shares.sum()
-    return shares.sum(axis=0) / total if total else shares.sum(axis=0)
+    sums: Table = shares.sum(axis=0)
+    return sums / max(sums.sum(), 1e-12)
 
 
 def _diversity(shares: Table) -> float:
