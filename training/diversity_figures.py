@@ -229,7 +229,7 @@ def _split(recorded: Recorded) -> tuple[list[NDArray[np.int64]], list[NDArray[np
 def _mean(shares: Table) -> Table:
     """Mean of the rows that have any category; they sum to 1."""
     sums: Table = shares.sum(axis=0)
-    return sums / max(sums.sum(), 1e-12)
+    return sums / max(float(sums.sum()), 1e-12)
 
 
 def _diversity(shares: Table) -> float:
