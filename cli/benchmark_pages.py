@@ -52,7 +52,7 @@ def page_gain(
     as_json: Json = False,
     out: Out = None,
 ) -> None:
-    """Worth of learned orders of modules in the simulated laws, beside still ones and the oracle."""
+    """Worth of learned orders of modules in the simulated laws, beside still ones and an oracle."""
     from training import page_gain_figures
     from training.world import LAWS
 

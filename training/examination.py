@@ -12,7 +12,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-TURNS = 20
+TURNS = 5_000  # at most …
+SETTLED = (
+    1e-6  # … until none moves b by more. Twenty left b 10 to 20 % too high in low slots, where
+)
+# a policy that puts good items first seldom shows the same items higher up
 PRIOR = 5.0  # showings at the mean rate that every item is given beforehand
 LEAST = 0.05
 
@@ -28,9 +32,15 @@ def examination(
     _, row = np.unique(items, return_inverse=True)
     mean = float(acted.mean())
     acts, acts_at = np.bincount(row, acted), np.bincount(slots, acted, size)
+    # Every item in every slot once, with how often: a turn costs the same however long the log.
+    pairs, times = np.unique(row.astype(np.int64) * size + slots, return_counts=True)
+    row, slot = np.divmod(pairs, size)
     for _ in range(TURNS):
-        a = (acts + PRIOR * mean) / (np.bincount(row, b[slots]) + PRIOR)
-        expected = np.bincount(slots, a[row], size)
+        a = (acts + PRIOR * mean) / (np.bincount(row, b[slot] * times) + PRIOR)
+        expected = np.bincount(slot, a[row] * times, size)
+        before = b
         b = np.divide(acts_at, expected, out=np.ones(size), where=expected > 0)
         b /= b[0] or 1.0
+        if np.abs(b - before).max() < SETTLED:
+            break
     return np.maximum(b, LEAST)

@@ -87,7 +87,7 @@ def test_days_follow_each_other_and_the_oracle_knows_but_its_own() -> None:
 
 
 def test_one_visit_is_walked_as_all_are() -> None:
-    day = first_day()
+    day = first_day("amber")
     order = np.tile(np.arange(len(day.modules)), (len(day), 1))
     walk = day.walk(order)
     for row in range(0, len(day), 7):
