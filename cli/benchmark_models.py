@@ -19,6 +19,7 @@ import typer
 from cli import (
     benchmark_context,
     benchmark_motion,
+    benchmark_pages,
     benchmark_situations,
     benchmark_speed,
     benchmark_world,
@@ -60,6 +61,7 @@ def register(app: typer.Typer) -> None:
     app.command("movielens_small")(movielens_small)
     benchmark_motion.register(app)
     benchmark_context.register(app)
+    benchmark_pages.register(app)
     benchmark_speed.register(app)
     benchmark_world.register(app)
     benchmark_situations.register(app)

@@ -17,7 +17,7 @@ import typer
 
 from cli.asking import Answer, Service, answering, item_ids, percentiles_ms
 from cli.benchmark import Figures, Json, Out, report
-from cli.homes import Home, home_at, kairos, measured, release_of, served, temporary_home
+from cli.homes import home_at, kairos, measured, release_of, served, temporary_home
 from cli.terminal import console
 from engine.errors import KairosError
 from engine.settings import Settings
@@ -27,6 +27,27 @@ SEED = 1
 SLATE = 20
 PATIENCE_S = 10.0
 SETTLE_S = 20.0  # until every replica has loaded the release
+HomeAt = Annotated[
+    Path | None, typer.Option("--home", help="Build it here, or use what was built before.")
+]
+Seconds = Annotated[int, typer.Option(help="Of each measurement.")]
+Replicas = Annotated[int, typer.Option(help="That decide.")]
+# Of every source and filter, over the attributes of training.scale_log.
+MODULES = """
+modules:
+  for_you: {title: For you, items: {from: for_you}}
+  quick: {title: Quick, items: {from: for_you, where: {minutes: {lte: 25}}}}
+  long: {title: Long, items: {from: for_you, where: {minutes: {gte: 60}}}}
+  because: {title: "Because of {item}", items: {from: because, actions: [save, cook], days: 60}}
+  continue: {title: Continue, items: {from: continue, actions: [click], unless: [cook], days: 60}}
+  favourite: {title: "More {category}", items: {from: favourite}}
+  new: {title: New, items: {from: fresh}}
+  popular: {title: Popular, items: {from: popular}}
+  kind_1: {title: One kind, items: {from: for_you, where: {categories: c1}}}
+  kind_7: {title: Another kind, items: {from: for_you, where: {categories: c7}}}
+  kinds: {title: Some kinds, items: {from: popular, where: {categories: [c2, c3, c4]}}}
+  short_new: {title: New and quick, items: {from: fresh, where: {minutes: {lte: 40}}}}
+"""
 Scale = Annotated[float, typer.Option(help="Times 20,000 users and 1,000,000 interactions.")]
 
 
@@ -35,6 +56,7 @@ def register(app: typer.Typer) -> None:
     app.command()(freshness)
     app.command()(train)
     app.command()(recommend)
+    app.command()(page)
 
 
 def freshness(
@@ -129,10 +151,10 @@ def train(scale: Scale = 1.0, as_json: Json = False, out: Out = None) -> None:
 
 
 def recommend(
-    home: Home = None,
+    home: HomeAt = None,
     scale: Scale = 1.0,
-    seconds: Annotated[int, typer.Option(help="Of each measurement.")] = 20,
-    replicas: Annotated[int, typer.Option(help="That decide.")] = 1,
+    seconds: Seconds = 20,
+    replicas: Replicas = 1,
     as_json: Json = False,
     out: Out = None,
 ) -> None:
@@ -140,6 +162,22 @@ def recommend(
 
     Where no ranker earned its place, one of the shipped size that was fitted to noise serves.
     """
+    report("recommend", _loaded("/v1/recommend", home, scale, seconds, replicas), as_json, out)
+
+
+def page(
+    home: HomeAt = None,
+    scale: Scale = 1.0,
+    seconds: Seconds = 20,
+    replicas: Replicas = 1,
+    as_json: Json = False,
+    out: Out = None,
+) -> None:
+    """The same for pages of 10 modules with 10 items each, out of twelve modules."""
+    report("page", _loaded("/v1/page", home, scale, seconds, replicas), as_json, out)
+
+
+def _loaded(path: str, home: Path | None, scale: float, seconds: int, replicas: int) -> Figures:
     from models.registry import open_registry
     from training.noise_ranker import publish_noise_ranker
 
@@ -149,12 +187,14 @@ def recommend(
             built.write_bytes(msgspec.json.encode(build(folder, scale)))
         figures: Figures = {"built": msgspec.json.decode(built.read_bytes())}
         publish_noise_ranker(open_registry(Settings(home=str(folder))), SEED)
-        with served(folder, {"KAIROS_REPLICAS": str(replicas)}) as (url, _):
+        modules = folder / "modules.yaml"
+        modules.write_text(MODULES, encoding="utf-8")
+        environ = {"KAIROS_REPLICAS": str(replicas), "KAIROS_MODULES": str(modules)}
+        with served(folder, environ) as (url, _):
             answering(url)  # else it would be the plain road's speed
             time.sleep(SETTLE_S)
-            figures |= load(url, figures["built"]["sizes"]["users"], seconds)
-        figures |= release_of(folder)
-    report("recommend", figures, as_json, out)
+            figures |= load(url, path, figures["built"]["sizes"]["users"], seconds)
+        return figures | release_of(folder)
 
 
 def build(home: Path, scale: float) -> Figures:
@@ -176,9 +216,9 @@ def build(home: Path, scale: float) -> Figures:
     }
 
 
-def load(url: str, users: int, seconds: int) -> Figures:
+def load(url: str, path: str, users: int, seconds: int) -> Figures:
     """What the load test says."""
-    command = [sys.executable, "-m", "loadtests.recommend", "--url", url]
+    command = [sys.executable, "-m", "loadtests.recommend", "--url", url, "--path", path]
     command += ["--users", str(users), "--seconds", str(seconds)]
     with console().status("loading"):
         run = subprocess.run(command, check=True, stdout=subprocess.PIPE)

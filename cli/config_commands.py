@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import time
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
-from cli.terminal import print_json, say, settings_of
+from cli.terminal import complain, console, print_json, say, settings_of
 from engine.settings import Settings
 
 # setting that names the file -> the shipped file
@@ -21,6 +23,7 @@ SHIPPED = {
     "recommend": "recommend.yaml",
     "situations": "situations.yaml",
     "modules": "modules.yaml",
+    "rules": "rules.yaml",
 }
 
 
@@ -28,6 +31,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(init)
     app.command()(check)
+    app.command()(preview)
 
 
 def init(
@@ -59,6 +63,7 @@ def check(
         "recommend": "ok",
         "situations": f"ok, {len(configuration.situations.situations)} named",
         "modules": f"ok, {len(configuration.modules.modules)} named",
+        "rules": f"ok, {configuration.rules.count}",
         "config_version": configuration.version,
     }
     if as_json:
@@ -66,6 +71,27 @@ def check(
     else:
         for name, verdict in found.items():
             say(f"{name}: {verdict}")
+
+
+def preview(
+    config: Annotated[Path, typer.Option(help="A folder with the files to try.")],
+    since: Annotated[str, typer.Option(help="How far back: 90m, 6h, 1d.")] = "1d",
+    most: Annotated[int, typer.Option(help="The last so many decisions.")] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every decision as JSON.")] = False,
+) -> None:
+    """Show what past pages and lists would have been under other configuration files."""
+    from cli.preview import compare, seconds, show, with_files_of
+    from serving.up import opened_store
+
+    since_ms = round((time.time() - seconds(since)) * 1000)
+    settings = settings_of()
+    with_files_of(settings, config)  # refuses before anything starts
+    with opened_store(settings, complain) as (opened, _), console().status("deciding again"):
+        previews = compare(opened, with_files_of(opened, config), since_ms, most)
+    if as_json:
+        print_json([msgspec.to_builtins(one) for one in previews])
+    else:
+        show(previews, config)
 
 
 def toml() -> str:

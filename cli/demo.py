@@ -24,6 +24,9 @@ from engine.settings import Settings
 READY_S = 120
 TRAINED = (0, 3)  # exit codes: published; not better than what serves
 SHOWN = 4
+ASKED = ["title", "categories", "minutes"]
+MODULES, ITEMS = 4, 3
+LISTED = 2  # recipes put on the shopping list
 
 
 class Scene(NamedTuple):
@@ -101,20 +104,26 @@ def _busy_person(file: Path) -> str:
 
 def _walk(base: str, person: str) -> None:
     zone = ZoneInfo(_get(f"{base}/v1/users/{person}")["attributes"].get("time_zone", "UTC"))
-    say(f"\n4. One day of {person} ({zone.key}): what is shown, and why it changed")
-    before: set[str] = set()
+    listed = _recommend(base, person)["items"][:LISTED]
+    for item in listed:
+        _act(base, person, "add_to_cart", item["item_id"])
+    say(f"\n4. {person} puts {' and '.join(map(_titled, listed))} on the list")
+    say(f"\n5. One day of {person} ({zone.key}): their home screen, and why it changed")
+    before: list[str] = []
     for scene in DAY:
         hour, minute = map(int, scene.clock.split(":"))
         at = datetime.now(zone).replace(hour=hour, minute=minute, second=0, microsecond=0)
         device = scene.device | {"time_zone": zone.key}
-        answer = _recommend(base, person, at=at.isoformat(), device=device, dry_run=True)
-        situation = answer["situation"]
+        page = _page(base, person, at=at.isoformat(), device=device, locale="en")
+        situation = page["situation"]
         name = f"{situation['name']} ({situation['confidence']:.0%})"
         say(f"\n   {scene.clock}  {scene.what} → {name}")
-        for item in answer["items"]:
-            mark = " " if item["item_id"] in before or not before else "+"
-            say(f"     {mark} {_titled(item):<52} {_because(item)}")
-        before = {item["item_id"] for item in answer["items"]}
+        for module in page["modules"]:
+            mark = " " if module["module_id"] in before or not before else "+"
+            say(f"     {mark} {module['title']:<44} {_worth(module)}")
+            for item in module["items"]:
+                say(f"         {_titled(item)}")
+        before = [module["module_id"] for module in page["modules"]]
 
 
 def _learn_at_once(base: str, person: str) -> None:
@@ -122,22 +131,31 @@ def _learn_at_once(base: str, person: str) -> None:
     first = _recommend(base, person)
     item = first["items"][0]
     started = time.monotonic()
-    event = {"type": "interaction", "event_id": f"demo-{time.time_ns()}", "user_id": person,
-             "action": "save", "item_id": item["item_id"], "ts": time.time(),
-             "decision_id": first["decision_id"]}  # fmt: skip
-    _post(f"{base}/v1/events?wait=folded", [event])
+    _act(base, person, "save", item["item_id"], decision_id=first["decision_id"])
     after = _recommend(base, person)
     took_ms = (time.monotonic() - started) * 1000
-    say(f"\n5. {person} saves {_titled(item)}; {took_ms:.0f} ms later the next answer:")
+    say(f"\n6. {person} saves {_titled(item)}; {took_ms:.0f} ms later the next answer:")
     before = {shown["item_id"] for shown in first["items"]}
     for shown in after["items"]:
         say(f"     {'+' if shown['item_id'] not in before else ' '} {_titled(shown)}")
     say(f"   What was decided, and why: {base}/v1/decisions/{first['decision_id']}")
 
 
+def _act(base: str, person: str, action: str, item_id: str, **fields: Any) -> None:
+    """Something the person does; counts when this returns."""
+    event = {"type": "interaction", "event_id": f"demo-{time.time_ns()}", "user_id": person,
+             "action": action, "item_id": item_id, "ts": time.time()}  # fmt: skip
+    _post(f"{base}/v1/events?wait=folded", [event | fields])
+
+
+def _page(base: str, person: str, **fields: Any) -> Any:
+    body = {"user_id": person, "modules": MODULES, "items_per_module": ITEMS, "explain": True,
+            "explore": False, "dry_run": True, "attributes": ASKED}  # fmt: skip
+    return _post(f"{base}/v1/page", body | fields)
+
+
 def _recommend(base: str, person: str, **fields: Any) -> Any:
-    body = {"user_id": person, "size": SHOWN, "explain": True, "explore": False,
-            "attributes": ["title", "categories", "minutes"]}  # fmt: skip
+    body = {"user_id": person, "size": SHOWN, "explore": False, "attributes": ASKED}
     return _post(f"{base}/v1/recommend", body | fields)
 
 
@@ -147,9 +165,8 @@ def _titled(item: dict[str, Any]) -> str:
     return f"{told.get('title') or item['item_id']} ({kinds}, {told.get('minutes')} min)"
 
 
-def _because(item: dict[str, Any]) -> str:
-    reasons = [r["text"] for r in item.get("reasons", []) if r["code"] == "feature"]
-    return "; ".join(reasons[:2]) or item["source"]
+def _worth(module: dict[str, Any]) -> str:
+    return f"worth {module['score']:.2g} a look"
 
 
 def _kairos(*arguments: str) -> list[str]:

@@ -138,5 +138,6 @@ class Catalog:
             self.items.append(None)
         self.items[state.item] = state
         self.by_id[state.item_id] = state.item
-        self.columns.place(state, self.category_terms(state.item))
+        # The columns last: whoever sees there that an item changed finds it changed here too.
         self.attributes.place(state)
+        self.columns.place(state, self.category_terms(state.item))

@@ -111,9 +111,16 @@ def _slots(slate: Slate) -> list[DecidedSlot]:
     pool = [choice.row for choice in slate.choices]
     items, sources = items_of(slate, pool).tolist(), first_sources(slate, pool).tolist()
     return [
-        DecidedSlot(item, position, choice.propensity, round(choice.value, 6), SOURCE_NAMES[source])
-        for position, (item, choice, source) in enumerate(
-            zip(items, slate.choices, sources, strict=True)
+        DecidedSlot(
+            item,
+            position,
+            choice.propensity,
+            round(choice.value, 6),
+            SOURCE_NAMES[source],
+            held.label(choice.rule),
+        )
+        for position, (item, choice, source, held) in enumerate(
+            zip(items, slate.choices, sources, slate.held, strict=True)
         )
     ]
 
@@ -134,7 +141,18 @@ def _decided_page(page: Page) -> DecidedPage:
         for one in page.placed
     ]
     scores = [round(score, 6) for score in page.scores.values()]
-    return DecidedPage(modules, placed, page.propensity, page.situation, page.segment, scores)
+    counted = [round(page.counted[name], 6) for name in modules]
+    return DecidedPage(
+        modules,
+        placed,
+        page.propensity,
+        page.situation,
+        page.segment,
+        scores,
+        page.asked,
+        page.locale,
+        [] if counted == scores else counted,
+    )
 
 
 def _considered(slate: Slate) -> list[Considered]:

@@ -61,7 +61,19 @@ class AttributeIndex:
         for name, condition in filter_.items():
             if name not in self._postings:
                 raise InvalidInput(f"filter.{name}", "no item has such an attribute")
-            _check(f"filter.{name}", condition)
+            check_condition(f"filter.{name}", condition)
+
+    def knows(self, filter_: Mapping[str, Any]) -> bool:
+        """Whether there is, or was, an item with each attribute that the filter names."""
+        return all(name in self._postings for name in filter_)
+
+    def keys(self, item: int, name: str) -> list[Key]:
+        """What an item is filed under for an attribute."""
+        return self._keys.get(item, {}).get(name, [])
+
+    def holds(self, filter_: Mapping[str, Any], item: int) -> bool:
+        """What `mask` says of one item, without looking at the others."""
+        return all(_holds(self.keys(item, name), told) for name, told in filter_.items())
 
     def mask(self, filter_: Mapping[str, Any], size: int) -> Mask:
         """bool [size]: the items for which every condition of a checked filter holds."""
@@ -120,25 +132,14 @@ class AttributeIndex:
 def check_filter(filter_: Mapping[str, Any]) -> None:
     """Raise InvalidInput naming the condition that cannot be understood, whoever has what."""
     for name, condition in filter_.items():
-        _check(f"filter.{name}", condition)
+        check_condition(f"filter.{name}", condition)
 
 
 def matches(filter_: Mapping[str, Any], attributes: Mapping[str, Any]) -> bool:
     """Whether every condition of a checked filter holds for these attributes."""
-    return all(_holds(condition, attributes.get(name)) for name, condition in filter_.items())
-
-
-def _holds(condition: Any, value: Any) -> bool:
-    found = set(_keys(value))
-    if not isinstance(condition, dict):
-        return not found.isdisjoint(_keys(condition))
-    if "not" in condition and not found.isdisjoint(_keys(condition["not"])):
-        return False
-    if "gte" in condition or "lte" in condition:
-        number = next((key[1] for key in found if key[0] == "number"), None)
-        low, high = condition.get("gte", -LARGEST), condition.get("lte", LARGEST)
-        return number is not None and low <= number <= high
-    return True
+    return all(
+        _holds(list(_keys(attributes.get(name))), condition) for name, condition in filter_.items()
+    )
 
 
 def _take_out(postings: dict[Key, Posting], key: Key, item: int) -> None:
@@ -171,6 +172,18 @@ def _put_in(items: Posting | None, item: int, rows: int) -> Posting:
     return items
 
 
+def _holds(filed: list[Key], condition: Any) -> bool:
+    if not isinstance(condition, dict):
+        return any(key in filed for key in _keys(condition))
+    if "not" in condition and any(key in filed for key in _keys(condition["not"])):
+        return False
+    if "gte" not in condition and "lte" not in condition:
+        return True
+    number = next((value for kind, value in filed if kind == "number"), None)
+    low, high = condition.get("gte", -LARGEST), condition.get("lte", LARGEST)
+    return number is not None and bool(low <= number <= high)
+
+
 def _keys(value: Any) -> Iterable[Key]:
     for one in value if isinstance(value, list) else (value,):
         if isinstance(one, bool):
@@ -188,7 +201,8 @@ def _is_number(value: Any) -> bool:
     return -LARGEST <= value <= LARGEST
 
 
-def _check(field: str, condition: Any) -> None:
+def check_condition(field: str, condition: Any) -> None:
+    """Raise InvalidInput naming what of a condition cannot be understood."""
     if isinstance(condition, dict):
         if not condition or condition.keys() - COMPARISONS:
             raise InvalidInput(field, "expected a value, a list, or gte, lte and not")

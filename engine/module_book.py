@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from engine.candidates import Items, Mask
 from engine.catalog import Catalog
 from engine.errors import InvalidInput
 from engine.filters import matches
-from engine.module_choice import Rates, rates
+from engine.module_choice import Rates, Wanted, rates
 from engine.module_counts import Axes, ModuleCounts
 from engine.module_history import ModuleHistory
 from engine.modules import WEEKDAYS, Module, ModulesFile, hours_of, time_of
@@ -94,7 +94,7 @@ class ModuleBook:
     def __init__(
         self,
         file: ModulesFile,
-        situations: int,
+        situations: Sequence[str],
         objective: Objective,
         counts: ModuleCounts,
         catalog: Catalog,
@@ -102,9 +102,10 @@ class ModuleBook:
     ) -> None:
         self.file = file
         self.shelves = [_shelf(file, number) for number in range(len(file.modules))]
-        self.axes = Axes(file.names, situations, file.segment_names)
+        self.axes = Axes(file.names, len(situations), file.segment_names)
         boosts = [module.boost for module in file.modules.values()]
-        self.boosts: NDArray[np.float64] = np.log(np.array(boosts))  # of a look's worth
+        self.boosts: NDArray[np.float64] = np.array(boosts)  # times a look's worth
+        self._wanted = _wanted(file, situations)
         self._objective = objective
         self._counts = counts
         self._catalog = catalog
@@ -119,7 +120,9 @@ class ModuleBook:
         worth = self._objective.worth_of_acts(self._catalog.terms["action"])
         tables = self._counts.tables(self.axes, worth, choice.half_life_days, at_ms)
         self._look_at_items()
-        self.now = Standing(rates(tables, choice), worth, self._filtered, self._listed)
+        self.now = Standing(
+            rates(tables, choice, self._wanted), worth, self._filtered, self._listed
+        )
         return self.now
 
     def segments_of(self, state: UserState) -> list[str]:
@@ -170,6 +173,14 @@ def open_shelves(
         else:
             closed[shelf.module_id] = why
     return open_, closed, segments
+
+
+def _wanted(file: ModulesFile, situations: Sequence[str]) -> Wanted:
+    def table(names: Sequence[str]) -> NDArray[np.float64]:
+        modules = file.modules.values()
+        return np.array([[module.wanted.get(name, 1.0) for name in names] for module in modules])
+
+    return Wanted(table(situations), table(file.segment_names))
 
 
 def _shelf(file: ModulesFile, number: int) -> Shelf:

@@ -6,7 +6,8 @@ Using Regression and Multilevel/Hierarchical Models", 2007):
     worth(module, situation, segment, person) = all × situation/all × segment/all
                                                   × person × person in this situation
 
-A ratio is (acts + κ) / (acts expected from the levels above + κ): 1 where nothing is known. Acts
+A ratio is (acts + κ) / (acts expected from the levels above + κ/w): where nothing is known, w,
+which is 1 unless the operator says what is `wanted` where. Acts
 are worths divided by that of a typical act, so that κ counts acts. A module nobody has seen starts
 below the mean (a pessimistic prior: Bendada, Salha and Bontempelli, "Carousel Personalization in
 Music Streaming Apps with Contextual Bandits", RecSys 2020).
@@ -21,7 +22,9 @@ chance of every choice is known exactly,
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +33,7 @@ from engine.choosing import ChoiceSettings
 from engine.compiled import compiled
 from engine.module_counts import ModuleTables, Table
 from engine.module_history import Own
+from engine.situation import Moment
 
 Doubles = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -59,14 +63,42 @@ class Estimates:
         """Some of the modules."""
         return Estimates(self.centres[rows], self.spreads[rows])
 
+    def times(self, factors: Doubles) -> Estimates:
+        """Of worths that are so many times as high: float64 [m]."""
+        return Estimates(self.centres + np.log(factors), self.spreads)
+
     @property
     def means(self) -> Doubles:
         """What a look is worth, in acts."""
         return np.exp(self.centres + self.spreads**2 / 2)
 
 
-def rates(tables: ModuleTables, settings: ChoiceSettings) -> Rates:
+class ModuleScorer(Protocol):
+    """A model of what a look is worth, fitted to the log: it corrects what is counted."""
+
+    def worth(
+        self, modules: Sequence[str], counted: Doubles, moment: Moment, segment: str
+    ) -> Doubles:
+        """float64 [m], above 0: what a look at each is worth, in the objective's.
+
+        `counted` float64 [m] is that by the counts alone, and stays for a module that the model
+        does not know.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is thought beforehand: times the whole, float64 [modules, situations or segments]."""
+
+    situations: Table
+    segments: Table
+
+
+def rates(tables: ModuleTables, settings: ChoiceSettings, wanted: Wanted | None = None) -> Rates:
     """Shrink the counts of all people: situations and segments towards the whole."""
+    if wanted is None:
+        modules, situations, segments = tables.looks.shape
+        wanted = Wanted(np.ones((modules, situations)), np.ones((modules, segments)))
     looks, worth, square = tables.looks, np.maximum(tables.worth, 0.0), tables.square
     act = float(square.sum() / worth.sum()) if worth.sum() > 0 else 1.0
     acts = worth / act
@@ -74,19 +106,26 @@ def rates(tables: ModuleTables, settings: ChoiceSettings) -> Rates:
     prior_acts = settings.prior_looks * settings.prior_share * max(every, SMALL)
     shape = acts.sum(axis=(1, 2)) + prior_acts
     whole = shape / (looks.sum(axis=(1, 2)) + settings.prior_looks)
-    here, here_shape = _ratios(acts.sum(axis=2), looks.sum(axis=2), whole, settings.situation)
-    of, of_shape = _ratios(acts.sum(axis=1), looks.sum(axis=1), whole, settings.segment)
+    expected = looks * whole[:, None, None]
+    of_situations = acts.sum(axis=2), expected.sum(axis=2), wanted.situations
+    here, here_shape = _ratios(*of_situations, settings.situation)
+    # A segment that comes in the morning alone has the morning's ratio already.
+    expected = (expected * here[:, :, None]).sum(axis=1)
+    of, of_shape = _ratios(acts.sum(axis=1), expected, wanted.segments, settings.segment)
     means = whole[:, None, None] * here[:, :, None] * of[:, None, :]
     variances = 1 / shape[:, None, None] + 1 / here_shape[:, :, None] + 1 / of_shape[:, None, :]
     return Rates(means, variances, act, settings)
 
 
-def _ratios(acts: Table, looks: Table, whole: Table, strength: float) -> tuple[Table, Table]:
-    """Ratios to the whole [modules, k] and their Gamma shapes; one group of people has none."""
+def _ratios(acts: Table, expected: Table, wanted: Table, strength: float) -> tuple[Table, Table]:
+    """Ratios to the expected [modules, k] and their Gamma shapes; a lone group has none.
+
+    Gamma(κ, κ/w) beforehand, of mean w: an acts' rate of w times the whole.
+    """
     if acts.shape[1] == 1:
         return np.ones_like(acts), np.full_like(acts, np.inf)
     shape = acts + strength
-    return shape / (looks * whole[:, None] + strength), shape
+    return shape / (expected + strength / wanted), shape
 
 
 def estimate(found: Rates, situation: int, segment: int, own: Own | None) -> Estimates:
@@ -103,8 +142,9 @@ def estimate(found: Rates, situation: int, segment: int, own: Own | None) -> Est
         here = here_shape / (expected[:, situation] * person + settings.person_situation)
         means *= person * here
         variances += 1 / shape + 1 / here_shape
-    spreads = np.sqrt(np.log1p(variances)) * settings.curiosity
-    return Estimates(np.log(np.maximum(means, SMALL)), np.maximum(spreads, SMALL))
+    spreads = np.maximum(np.sqrt(np.log1p(variances)) * settings.curiosity, SMALL)
+    # The draws' mean stays the rate: unsure is wider, not better.
+    return Estimates(np.log(np.maximum(means, SMALL)) - spreads**2 / 2, spreads)
 
 
 def shares(estimates: Estimates, open_: Flags, explore: float) -> Doubles:
@@ -114,34 +154,40 @@ def shares(estimates: Estimates, open_: Flags, explore: float) -> Doubles:
 
 @compiled("f8[::1](f8[::1], f8[::1], b1[::1], f8)")
 def _shares(centres: Doubles, spreads: Doubles, open_: Flags, explore: float) -> Doubles:
-    count = 0
+    count, floor = 0, 0
     low, high = -np.inf, -np.inf
     for m in range(len(centres)):
         if open_[m]:
             count += 1
-            low = max(low, centres[m] - REACH * spreads[m])
+            if centres[m] - REACH * spreads[m] > low:
+                low, floor = centres[m] - REACH * spreads[m], m
             high = max(high, centres[m] + REACH * spreads[m])
     found = np.zeros(len(centres))
     if count == 0:
         return found
-    step = (high - low) / (POINTS - 1)
-    # A peak narrower than the steps would fall between them.
-    narrowest = max(step, 1e-12)
+    # Points lie densely around the module that is surely good, sparsely far above it: one known to
+    # a hundredth and one known to a factor of four share a slot. Evenly spread points would pass
+    # the first by (its share was wrong by .3), and whatever is narrower there has lost already.
+    middle, scale = centres[floor], spreads[floor]
+    first = math.asinh((low - middle) / scale)
+    step = (math.asinh((high - middle) / scale) - first) / (POINTS - 1)
     below = np.zeros(POINTS)  # log of the chance that all of the open lie below a point
-    for m in range(len(centres)):
-        if open_[m]:
-            spread = max(spreads[m], narrowest)
-            for k in range(POINTS):
-                z = (low + k * step - centres[m]) / spread
-                below[k] += math.log(max(0.5 * math.erfc(-z / math.sqrt(2.0)), 1e-300))
+    lies = np.ones((len(centres), POINTS))  # the same of each
+    for k in range(POINTS):
+        point = middle + scale * math.sinh(first + k * step)
+        for m in range(len(centres)):
+            if open_[m]:
+                z = (point - centres[m]) / spreads[m]
+                lies[m, k] = max(0.5 * math.erfc(-z / math.sqrt(2.0)), 1e-300)
+                below[k] += math.log(lies[m, k])
     total = 0.0
     for m in range(len(centres)):
         if open_[m]:
-            spread = max(spreads[m], narrowest)
             for k in range(POINTS):
-                z = (low + k * step - centres[m]) / spread
-                lies = max(0.5 * math.erfc(-z / math.sqrt(2.0)), 1e-300)
-                found[m] += math.exp(below[k] - math.log(lies) - z * z / 2) / spread
+                point = middle + scale * math.sinh(first + k * step)
+                z = (point - centres[m]) / spreads[m]
+                chance = math.exp(below[k] - z * z / 2) / lies[m, k] / spreads[m]
+                found[m] += chance * math.cosh(first + k * step)
             total += found[m]
     for m in range(len(centres)):
         if open_[m]:

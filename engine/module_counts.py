@@ -81,7 +81,8 @@ class ModuleCounts:
         """Take over changed totals of a partition."""
         known = self._of.setdefault(partition, {})
         for cell, total in totals.items():
-            self._totals[self._row(cell)] += total - known.get(cell, 0)
+            row = self._row(cell)  # first: it may replace the columns by longer ones
+            self._totals[row] += total - known.get(cell, 0)
             known[cell] = total
 
     def replace(self, partition: int, totals: Mapping[Cell, int]) -> None:
@@ -92,7 +93,8 @@ class ModuleCounts:
     def add(self, cells: Iterable[Cell]) -> None:
         """Count each once more, where no store keeps totals."""
         for cell in cells:
-            self._totals[self._row(cell)] += 1
+            row = self._row(cell)
+            self._totals[row] += 1
 
     def tables(self, axes: Axes, worth: Doubles, half_life_days: float, at_ms: int) -> ModuleTables:
         """Sums over the cells; `worth` float64 [terms] is what an act is worth by its term."""

@@ -73,6 +73,7 @@ class Module(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     when: When = When()
     pin: Annotated[int, msgspec.Meta(ge=1, le=MOST_SLOTS)] | None = None
     boost: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0
+    wanted: dict[str, Annotated[float, msgspec.Meta(gt=0, le=100)]] = {}
     cooldown: Cooldown | None = None
     most_a_day: Annotated[int, msgspec.Meta(ge=1)] | None = None
     below: list[str] = []
@@ -160,7 +161,12 @@ def _declared(file: ModulesFile, actions: Actions, situations: tuple[str, ...]) 
             unless = known(items.unless, on_items)
             items = msgspec.structs.replace(items, actions=acts, unless=unless)
             when = msgspec.structs.replace(when, situations=named)
-            kept[name] = msgspec.structs.replace(module, items=items, when=when)
+            wanted = {
+                one: times
+                for one, times in module.wanted.items()
+                if one in situations or one in file.segments
+            }
+            kept[name] = msgspec.structs.replace(module, items=items, when=when, wanted=wanted)
     return msgspec.structs.replace(file, modules=kept)
 
 
@@ -180,6 +186,8 @@ class _Check:
             raise self._file.error(("modules",), f"expected 1 to {MOST_MODULES} modules")
         for name, conditions in self._file.value.segments.items():
             self._named(("segments", name), name)
+            if name in self._situations:
+                raise self._file.error(("segments", name), "a situation has this name")
             if not conditions:
                 raise self._file.error(("segments", name), "expected at least one condition")
             self._filter(("segments", name), conditions)
@@ -209,6 +217,11 @@ class _Check:
         self._titles(name, module)
         self._items(name, module.items)
         self._when(name, module.when)
+        known = (*self._situations, *self._file.value.segments)
+        for wanted in module.wanted:
+            if wanted not in known:
+                detail = f"expected a situation or segment, one of {', '.join(known)}"
+                raise self._error(name, "wanted", wanted, detail=detail)
 
     def _titles(self, name: str, module: Module) -> None:
         known = PLACEHOLDER.get(module.items.from_)

@@ -12,22 +12,26 @@ What happens when something is gone is as in engine.pipeline.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from engine import features
+from engine.candidates import Items
 from engine.eligibility import find_eligible
 from engine.module_book import ModuleBook, Shelf, Standing, open_shelves
-from engine.module_choice import Estimates, estimate
+from engine.module_choice import Doubles, Estimates, ModuleScorer, estimate
 from engine.module_history import read_own
 from engine.module_items import Asking, Brought, Holding, bring
 from engine.module_slots import Asked, Offer, Slot, fill_page
 from engine.modules import OWN_ORDER, Module
 from engine.pipeline import (
+    Known,
     Parts,
     Request,
     Slate,
+    at_once,
     make_pool,
     rank_pool,
     read_state,
@@ -59,11 +63,17 @@ async def decide_page(
     rows = features.matrix(state, moment, candidates, parts.catalog.columns)
     late = parts.clock() > deadline
     ranked = rank_pool(request, parts, candidates, rows, len(rows), late)
-    pool = make_pool(request, parts, asking.taste, candidates, ranked)
+    items = candidates.items[ranked.rows]
+    pool = make_pool(request, state, parts, asking.taste, items, ranked.values)
     situation, segment = likeliest(moment), segments[0] if segments else ""
-    found = _estimates(book, standing, state, request.at_ms, situation, segment)
-    offers = [_offer(*one, ranked, pool) for one in zip(shelves, brought.rows, strict=True)]
-    offered = found.rows(np.array([shelf.number for shelf in shelves], np.intp))
+    numbers = np.array([shelf.number for shelf in shelves], np.intp)
+    counted = _counted(book, standing, state, request.at_ms, situation, segment).rows(numbers)
+    learned = _learned(parts.module_scorer, shelves, counted, standing.rates.act, moment, segment)
+    offered = learned.times(book.boosts[numbers])
+    offers = [
+        _offer(shelf, of_shelf, ranked, _ruled(pool, items, shelf, request, state, parts))
+        for shelf, of_shelf in zip(shelves, brought.rows, strict=True)
+    ]
     asked = Asked(modules, request.size, request.seed, request.explore, book.file.choice.explore)
     slots, empty = fill_page(offers, offered, parts.settings.slate, asked)
     worth = offered.means * standing.rates.act
@@ -73,10 +83,13 @@ async def decide_page(
     ]
     page = Page(
         placed,
-        {shelf.module_id: float(worth[n]) for n, shelf in enumerate(shelves)},
+        _by_name(shelves, worth),
+        _by_name(shelves, counted.means * standing.rates.act),
         closed | {shelves[n].module_id: why for n, why in empty.items()},
         situation,
         segments,
+        modules,
+        locale,
     )
     return Slate(
         request,
@@ -92,9 +105,21 @@ async def decide_page(
         parts.release,
         parts.config_version,
         why_degraded(degraded, late, parts),
-        pool.held,
+        [offers[slot.module].pool.held for slot in slots for _ in slot.choices],
         page,
     )
+
+
+def page_known(
+    request: Request,
+    modules: int,
+    locale: str | None,
+    state: UserState,
+    parts: Parts,
+    book: ModuleBook,
+) -> Slate:
+    """`decide_page` for a state that was read already."""
+    return at_once(decide_page(request, modules, locale, replace(parts, users=Known(state)), book))
 
 
 def likeliest(moment: Moment) -> int:
@@ -111,13 +136,32 @@ def _asking(request: Request, state: UserState, moment: Moment, parts: Parts) ->
         parts.catalog,
         parts.sources,
         parts.settings,
-        find_eligible(*asked, False),
-        find_eligible(*asked, True).allowed,
+        find_eligible(*asked, False, parts.rules),
+        find_eligible(*asked, True, parts.rules).allowed,
         request.size,
     )
 
 
-def _estimates(
+def _by_name(shelves: Sequence[Shelf], values: Doubles) -> dict[str, float]:
+    return {shelf.module_id: float(values[n]) for n, shelf in enumerate(shelves)}
+
+
+def _learned(
+    scorer: ModuleScorer | None,
+    shelves: Sequence[Shelf],
+    counted: Estimates,
+    act: float,
+    moment: Moment,
+    segment: str,
+) -> Estimates:
+    """What a model makes of the counts: other means, the same doubt."""
+    if scorer is None or not shelves:
+        return counted
+    names, before = [shelf.module_id for shelf in shelves], counted.means * act
+    return counted.times(scorer.worth(names, before, moment, segment) / before)
+
+
+def _counted(
     book: ModuleBook,
     standing: Standing,
     state: UserState,
@@ -125,12 +169,11 @@ def _estimates(
     situation: int,
     segment: str,
 ) -> Estimates:
-    """What a look at each module of the file is worth, boosts included."""
+    """What a look at each module of the file is worth by the counts."""
     axes = book.axes
     factor = read_decayed(state, 1.0, MONTH_HALF_LIFE_MS, at_ms) if state.modules else 1.0
     own = read_own(state.modules, axes.modules, axes.situations, standing.worth, factor)
-    found = estimate(standing.rates, situation, axes.segments.index(segment), own)
-    return Estimates(found.centres + book.boosts, found.spreads)
+    return estimate(standing.rates, situation, axes.segments.index(segment), own)
 
 
 def _offer(shelf: Shelf, rows: np.typing.NDArray[np.intp], ranked: Ranked, pool: Pool) -> Offer:
@@ -142,6 +185,16 @@ def _offer(shelf: Shelf, rows: np.typing.NDArray[np.intp], ranked: Ranked, pool:
         values[places] = -np.arange(len(places))
         pool = replace(pool, values=values)
     return Offer(shelf, places, pool)
+
+
+def _ruled(
+    pool: Pool, items: Items, shelf: Shelf, request: Request, state: UserState, parts: Parts
+) -> Pool:
+    """The pool under the rules of one module."""
+    if not parts.rules.any:
+        return pool
+    asked = parts.catalog, request.at_ms, request.surface, shelf.module_id, state
+    return replace(pool, held=parts.rules.for_pool(items, *asked))
 
 
 def _placed(

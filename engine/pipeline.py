@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -28,6 +28,7 @@ from engine.device import Device
 from engine.diversity import category_mix
 from engine.eligibility import Eligible, find_eligible, keep_eligible
 from engine.errors import StoreUnavailable
+from engine.module_choice import ModuleScorer
 from engine.placed import Page
 from engine.ranking import (
     Ranked,
@@ -38,9 +39,10 @@ from engine.ranking import (
     rank_plainly,
 )
 from engine.recommending import Recommending
+from engine.rules import NO_RULES, Rules
 from engine.situation import Moment, Situations
 from engine.slate import Choice, Pool, fill
-from engine.slot_rules import NO_SLOT_RULES, SlotRules
+from engine.slot_rules import SlotRules
 from engine.state import UserState
 from engine.taste import Taste, read_taste
 
@@ -96,7 +98,9 @@ class Parts:
     outcome_weights: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     release: str | None = None  # its id; None: nothing is published
     config_version: str = ""
+    rules: Rules = NO_RULES
     clock: Callable[[], float] = time.monotonic
+    module_scorer: ModuleScorer | None = None  # None: modules go by what is counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,7 @@ class Slate:
     release: str | None
     config_version: str
     degraded: str | None = None
-    held: SlotRules = NO_SLOT_RULES  # the operator's rules, by row of the pool
+    held: Sequence[SlotRules] = ()  # of each choice, the operator's rules by row of its pool
     page: Page | None = None  # None: a list
 
     def candidate(self, choice: Choice) -> int:
@@ -133,14 +137,14 @@ async def recommend(request: Request, parts: Parts) -> Slate:
     deadline = parts.clock() + parts.settings.deadline_ms / 1000
     user_id, state, degraded = await read_state(request, parts)
     moment = parts.situations.read(state, request.device, request.at_ms)
-    eligible = _eligible(request, state, parts.catalog)
+    eligible = _eligible(request, state, parts)
     taste = _taste(request, state, moment, parts)
     candidates = _gather(request, parts, taste, moment, eligible)
     rows = features.matrix(state, moment, candidates, parts.catalog.columns)
     late = parts.clock() > deadline
     most = max(parts.settings.ranked, 2 * request.size)
     ranked = rank_pool(request, parts, candidates, rows, most, late)
-    pool = make_pool(request, parts, taste, candidates, ranked)
+    pool = make_pool(request, state, parts, taste, candidates.items[ranked.rows], ranked.values)
     choices = fill(pool, request.size, parts.settings.slate, request.seed, request.explore)
     return Slate(
         request,
@@ -156,7 +160,7 @@ async def recommend(request: Request, parts: Parts) -> Slate:
         parts.release,
         parts.config_version,
         why_degraded(degraded, late, parts),
-        pool.held,
+        [pool.held] * len(choices),
     )
 
 
@@ -169,17 +173,23 @@ def why_degraded(unread: str | None, late: bool, parts: Parts) -> str | None:
 
 def recommend_known(request: Request, state: UserState, parts: Parts) -> Slate:
     """`recommend` for a state that was read already: evaluation, a probe, a what-if."""
-    road = recommend(request, replace(parts, users=_Known(state)))
+    return at_once(recommend(request, replace(parts, users=Known(state))))
+
+
+def at_once(road: Coroutine[None, None, Slate]) -> Slate:
+    """The slate of a road that waits for nothing, since its user is Known."""
     try:
         road.send(None)
     except StopIteration as ended:
         slate: Slate = ended.value
         return slate
-    raise RuntimeError("recommend waited for something besides the user")
+    raise RuntimeError("the road waited for something besides the user")
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class Known:
+    """Users of whom one is asked about, and read already."""
+
     state: UserState
 
     async def read_user(self, user_id: str) -> tuple[str, UserState | None]:
@@ -195,12 +205,18 @@ async def read_state(request: Request, parts: Parts) -> tuple[str, UserState, st
     return user_id, state or NOBODY, None
 
 
-def _eligible(request: Request, state: UserState, catalog: Catalog) -> Eligible:
+def _eligible(request: Request, state: UserState, parts: Parts) -> Eligible:
     excluded = request.excluded
     if request.like is not None:
         excluded = np.append(excluded, np.int32(request.like))
     return find_eligible(
-        catalog, state, request.at_ms, request.filter, excluded, request.include_seen
+        parts.catalog,
+        state,
+        request.at_ms,
+        request.filter,
+        excluded,
+        request.include_seen,
+        parts.rules,
     )
 
 
@@ -226,15 +242,22 @@ def _gather(
 
 
 def make_pool(
-    request: Request, parts: Parts, taste: Taste, candidates: Candidates, ranked: Ranked
+    request: Request,
+    state: UserState,
+    parts: Parts,
+    taste: Taste,
+    items: Items,
+    values: NDArray[np.float32],
 ) -> Pool:
-    """What slots are filled from, best first."""
-    items = candidates.items[ranked.rows]
+    """What slots are filled from: dense ids int32 [n] and their values, under the rules."""
     categories = parts.catalog.columns.categories
+    held = parts.rules.for_pool(
+        items, parts.catalog, request.at_ms, request.surface, request.module_id, state
+    )
     mix = None
     if parts.settings.slate.calibrate and request.like is None:
         mix = category_mix(taste, categories, len(parts.catalog.terms["category"]))
-    return Pool(ranked.values, categories[items], NO_SLOT_RULES, mix)
+    return Pool(values, categories[items], held, mix)
 
 
 def rank_pool(

@@ -30,9 +30,12 @@ class Page:
 
     placed: list[Placed]
     scores: Mapping[str, float]  # of every module that had a chance
+    counted: Mapping[str, float]  # the same by counts alone, before models and boosts
     closed: Mapping[str, str]  # why the others do not stand here
     situation: int  # the likeliest, by number, whether it is named or not
     segments: list[str]  # the person's
+    asked: int  # how many modules
+    locale: str | None = None
 
     @property
     def propensity(self) -> float:

@@ -124,6 +124,7 @@ class DecidedSlot(msgspec.Struct, frozen=True, omit_defaults=True):
     propensity: float | None = None
     score: float | None = None  # as answered
     source: str | None = None
+    rule: str | None = None  # that placed it, by where rules.yaml names it, as `pin[0]`
 
 
 class Considered(msgspec.Struct, frozen=True, array_like=True):
@@ -197,6 +198,14 @@ class DecidedPage(msgspec.Struct, frozen=True, omit_defaults=True):
     situation: int  # the likeliest, by number
     segment: str = ""
     scores: list[float] = []  # of `modules`
+    asked: int = 0  # how many modules
+    locale: str | None = None
+    counted: list[float] = []  # scores by counts alone; empty: these are the scores
+
+    @property
+    def by_counts(self) -> list[float]:
+        """What a look at each of `modules` was worth by the counts alone."""
+        return self.counted or self.scores
 
 
 class DecisionRecord(_Owned, frozen=True, kw_only=True, tag="decision"):

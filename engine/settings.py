@@ -55,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     recommend: str = ""  # … of recommend.yaml
     situations: str = ""  # … of situations.yaml
     modules: str = ""  # … of modules.yaml
+    rules: str = ""  # … of rules.yaml
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

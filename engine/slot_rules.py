@@ -29,6 +29,7 @@ class SlotRules:
     pinned          [n, pins] what the slot of each is taken from; pin_slots [pins]
     paid            [n, sponsored rules]; paid_slots [sponsored rules, slots]: may stand there
     pins, sponsored  where rules.yaml names each, as `pin[0]`; see `label`
+    moved           what `added` is made of: (where rules.yaml names it, [n])
 
     Slots count from 0 here.
     """
@@ -44,6 +45,7 @@ class SlotRules:
     paid_slots: Mask = field(default_factory=lambda: NO_ROWS)
     pins: tuple[str, ...] = ()  # where each stands in rules.yaml
     sponsored: tuple[str, ...] = ()
+    moved: tuple[tuple[str, NDArray[np.float32]], ...] = ()
 
     @property
     def closes(self) -> bool:

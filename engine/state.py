@@ -97,6 +97,13 @@ class Slate(msgspec.Struct, array_like=True, gc=False):
     page: ShownPage | None = None
 
 
+class Look(NamedTuple):
+    """What one record says of a page."""
+
+    upto: int  # modules from the top that were looked at
+    acted: int | None  # the place of the module that was acted in
+
+
 class PushHistory(msgspec.Struct, array_like=True):
     """What became of the messages to this user."""
 
@@ -229,7 +236,7 @@ def _interaction(state: UserState, r: InteractionRecord) -> None:
 
 def _impression(state: UserState, r: ImpressionRecord) -> None:
     items = [item for shown in r.shown for item in shown.items]
-    slate = next((s for s in state.slates if s.decision_id == r.decision_id), None)
+    slate = slate_of(state, r.decision_id)
     if slate is not None:
         implied = set(slate.items[: slate.seen_upto] if slate.page is None else slate.page.implied)
         items = [item for item in items if item not in implied]
@@ -271,33 +278,42 @@ def _imply_seen(state: UserState, decision_id: str, item: int, at_s: int) -> Non
 
 
 def _credit_modules(state: UserState, r: InteractionRecord | ImpressionRecord) -> list[Cell]:
-    """Looks and acts that a record tells of, by module; the person's own history takes them in.
-
-    A page is looked at from the top (a cascade): whoever saw a module, or acted in it, looked at
-    those above it. One below the last that was seen was not refused, and has no look.
-    """
-    slate = next((s for s in state.slates if s.decision_id == r.decision_id), None)
+    """Looks and acts that a record tells of, by module; the person's own history takes them in."""
+    slate = slate_of(state, r.decision_id)
     if slate is None or slate.page is None:
         return []
     page, week = slate.page, week_of(r.ts)
-    names = [name for name, _ in page.modules]
-    act: str | None = None
-    if isinstance(r, InteractionRecord):
-        act = r.module_id if r.module_id in names else _module_of(slate, r.item)
-        seen = -1 if act is None else names.index(act)
-    else:
-        told = [names.index(m.module_id) for m in r.shown if m.module_id in names]
-        seen = max(told, default=-1)
-    looked = names[page.looked_upto : seen + 1]
-    page.looked_upto = max(page.looked_upto, seen + 1)
-    cells = [Cell(name, page.segment, page.situation, week, LOOK) for name in looked]
-    if act is not None and isinstance(r, InteractionRecord):
-        cells.append(Cell(act, page.segment, page.situation, week, r.term))
+    told = read_look(slate, r)
+    looked = page.modules[page.looked_upto : told.upto]
+    page.looked_upto = max(page.looked_upto, told.upto)
+    cells = [Cell(name, page.segment, page.situation, week, LOOK) for name, _ in looked]
+    if told.acted is not None and isinstance(r, InteractionRecord):
+        name, _ = page.modules[told.acted]
+        cells.append(Cell(name, page.segment, page.situation, week, r.term))
     if cells:
         _, month = _lift(state, r.ts)
         day = local_day(r.ts, time_zone(state))
         remember(state.modules, cells, r.ts // 1000, day, month)
     return cells
+
+
+def slate_of(state: UserState, decision_id: str | None) -> Slate | None:
+    """What a decision showed, where it is kept still."""
+    return next((s for s in state.slates if s.decision_id == decision_id), None)
+
+
+def read_look(slate: Slate, r: InteractionRecord | ImpressionRecord) -> Look:
+    """What a record that came of a page says of its modules.
+
+    A page is looked at from the top (a cascade): whoever saw a module, or acted in it, looked at
+    those above it. One below the last that was seen was not refused, and has no look.
+    """
+    names = [] if slate.page is None else [name for name, _ in slate.page.modules]
+    if isinstance(r, ImpressionRecord):
+        seen = [names.index(m.module_id) for m in r.shown if m.module_id in names]
+        return Look(max(seen, default=-1) + 1, None)
+    act = r.module_id if r.module_id in names else _module_of(slate, r.item)
+    return Look(0, None) if act is None else Look(names.index(act) + 1, names.index(act))
 
 
 def _module_of(slate: Slate, item: int | None) -> str | None:

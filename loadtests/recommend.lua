@@ -1,4 +1,4 @@
--- wrk script: one /v1/recommend request for a random one of `USERS` users ("u0", "u1" …), and the
+-- wrk script: one decision for a random one of `USERS` users ("u0", "u1" …) by TARGET, and the
 -- latency percentiles in microseconds as one JSON line at the end.
 local users = tonumber(os.getenv("USERS") or "1000")
 local extra = os.getenv("EXTRA") or ""
@@ -11,7 +11,7 @@ local seed = tonumber(os.getenv("SEED") or "1")
 math.randomseed(seed)
 
 request = function()
-  local body = string.format('{"user_id":"u%d","surface":"home","size":20%s}', math.random(0, users - 1), extra)
+  local body = string.format('{"user_id":"u%d","surface":"home"%s}', math.random(0, users - 1), extra)
   return wrk.format(nil, path, nil, body)
 end
 

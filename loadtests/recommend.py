@@ -1,4 +1,4 @@
-"""`python -m loadtests.recommend --url URL`: how fast recommendations come, beside a bare app.
+"""`python -m loadtests.recommend --url URL [--path /v1/page]`: how fast decisions come.
 
 Drives wrk (Debian: `apt install wrk`) with recommend.lua: one connection for latency, sixteen for
 throughput, against the service and, in the same run, against a bare uvicorn app. Prints JSON.
@@ -27,11 +27,12 @@ def main() -> None:
     parser.add_argument("--url", required=True, help="where the service listens")
     parser.add_argument("--users", type=int, default=1000, help="users u0, u1, … it knows")
     parser.add_argument("--seconds", type=int, default=20, help="of each measurement")
+    parser.add_argument("--path", default="/v1/recommend", choices=ASKED)
     parser.add_argument("--extra", default="", help='more of the body, as ,"explore":false')
     asked = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("wrk is not installed (Debian: apt install wrk)")
-    figures = {name: wrk(asked.url, "/v1/recommend", c, asked) for name, c in CONNECTIONS.items()}
+    figures = {name: wrk(asked.url, asked.path, c, asked) for name, c in CONNECTIONS.items()}
     with_bare, url = start_bare()
     try:
         bare = {name: wrk(url, "/", c, asked, seconds=5) for name, c in CONNECTIONS.items()}
@@ -43,13 +44,19 @@ def main() -> None:
 
 
 CONNECTIONS = {"c1": 1, "c16": 16}
+# What is asked of each path.
+ASKED = {
+    "/v1/recommend": ',"size":20',
+    "/v1/page": ',"modules":10,"items_per_module":10',
+}
 
 
 def wrk(
     url: str, path: str, connections: int, asked: argparse.Namespace, seconds: int = 0
 ) -> dict[str, Any]:
     """One run of wrk after a short one to warm up."""
-    environ = os.environ | {"USERS": str(asked.users), "EXTRA": asked.extra, "TARGET": path}
+    extra = ASKED.get(path, "") + asked.extra
+    environ = os.environ | {"USERS": str(asked.users), "EXTRA": extra, "TARGET": path}
     found: dict[str, Any] = {}
     for length, seed in ((2, 1), (seconds or asked.seconds, 2)):
         command = ["wrk", "-t1", f"-c{connections}", f"-d{length}s", "--timeout", "5s"]

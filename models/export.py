@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -19,12 +20,13 @@ from onnx import TensorProto, helper
 
 from engine.errors import KairosError
 from engine.features import COUNT, NAMES
-from models.boosting import Boosted
+from models.boosting import Boosted, Worth
+from models.modules import ModuleMeta, ModuleModel
 from models.onnx_scorer import INPUT, OUTPUT, OnnxRanker, RankerMeta
 
 PARITY = 1e-5
 OPSET, ML_OPSET, IR_VERSION = 18, 3, 9
-Link = Literal["Sigmoid", "Softmax"]
+Link = Literal["Sigmoid", "Softmax", "Exp"]
 
 
 class NotEqual(KairosError):
@@ -58,6 +60,25 @@ def check_parity(boosted: Boosted, ranker: OnnxRanker, rows: NDArray[np.float32]
             )
         worst = max(worst, float(differences.max(initial=0.0)))
     return worst
+
+
+def export_modules(
+    fitted: Worth, meta: ModuleMeta, rows: NDArray[np.float32]
+) -> tuple[ModuleModel, float]:
+    """The model of modules that serves, and the largest relative difference on these rows.
+
+    Raises NotEqual above PARITY.
+    """
+    trees = fitted.trees()
+    meta = msgspec.structs.replace(meta, trees=len(trees))
+    model = ModuleModel(meta, trees_graph([trees], len(meta.columns), "Exp"))
+    differences = np.abs(model.ratios(rows) / fitted.ratios(rows) - 1)
+    if not (differences <= PARITY).all():
+        row = int(np.nanargmax(differences))
+        raise NotEqual(
+            f"modules: row {row} differs by {differences[row]:.2g}, expected at most {PARITY}"
+        )
+    return model, float(differences.max(initial=0.0))
 
 
 def graph(boosted: Boosted, first: bool = False) -> bytes:

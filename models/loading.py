@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from engine.candidates import Sources
+from engine.module_choice import ModuleScorer
 from engine.objective import Objective
 from engine.pipeline import Parts
 from engine.ranking import Ranker
@@ -19,6 +20,7 @@ from models.factors import Als, Bpr
 from models.hybrid import Hybrid
 from models.item_item import ItemItem
 from models.looks import LearnedLooks
+from models.modules import ModuleModel
 from models.motion import MotionModel
 from models.onnx_scorer import OnnxRanker
 from models.popularity import Popular
@@ -26,6 +28,7 @@ from models.senses import Senses
 from models.spectral import Spectral
 
 RANKER = "ranker"
+MODULES = "modules"
 MOTION, CONTEXT, SITUATION = SITUATION_MODELS = ("motion", "context", "situation")
 # model of a release -> the kinds of artifact that may stand for it, and what opens each
 OPENERS: Mapping[str, Mapping[str, Callable[[Artifact], Any]]] = {
@@ -39,6 +42,7 @@ OPENERS: Mapping[str, Mapping[str, Callable[[Artifact], Any]]] = {
     "hybrid": {"hybrid": Hybrid.from_artifact},
     "popular": {"popular": Popular.from_artifact},
     RANKER: {"ranker": OnnxRanker.from_artifact},
+    MODULES: {"modules": ModuleModel.from_artifact},
     MOTION: {"motion": MotionModel.from_artifact},
     CONTEXT: {"context": ContextModel.from_artifact},
     SITUATION: {"looks": LearnedLooks.from_artifact},
@@ -52,6 +56,7 @@ class Models:
     sources: Sources
     ranker: Ranker | None = None
     senses: Mapping[str, Any] = field(default_factory=dict)  # by name; what is missing is shipped
+    modules: ModuleScorer | None = None
 
     @property
     def outcomes(self) -> list[str]:
@@ -67,6 +72,7 @@ class Models:
             outcome_weights=objective.weights(self.outcomes),
             release=release,
             situations=self._situations(parts.situations, release),
+            module_scorer=self.modules,
         )
 
     def _situations(self, situations: Situations, release: str | None) -> Situations:
@@ -81,9 +87,9 @@ def load(artifacts: Mapping[str, Artifact]) -> Models:
     Raises BadArtifact naming the model.
     """
     opened = {name: open_model(name, artifact) for name, artifact in artifacts.items()}
-    ranker = opened.pop(RANKER, None)
+    ranker, modules = opened.pop(RANKER, None), opened.pop(MODULES, None)
     senses = {name: opened.pop(name) for name in SITUATION_MODELS if name in opened}
-    return Models(Sources(**opened), ranker, senses)
+    return Models(Sources(**opened), ranker, senses, modules)
 
 
 def open_senses(artifacts: Mapping[str, Artifact], version: str, shipped: Senses | None) -> Senses:

@@ -91,7 +91,7 @@ class Graph:
         _check_shape(name, "output", self._session.get_outputs(), OUTPUT, outputs)
 
     def chances(self, rows: Rows) -> Rows:
-        """float32 [n, outputs], each 0–1."""
+        """float32 [n, outputs], each 0–1; of a graph that ends in Exp, above 0."""
         [chances] = self._session.run([OUTPUT], {INPUT: rows})
         found: Rows = chances
         return found

@@ -12,6 +12,7 @@ from engine.actions import Actions, load_actions
 from engine.modules import ModulesFile, load_modules
 from engine.objective import Objective, load_objective
 from engine.recommending import Recommending, load_recommending
+from engine.rules_file import RulesFile, load_rules
 from engine.settings import Settings
 from engine.situation_rules import SituationFile, load_situations
 
@@ -24,6 +25,7 @@ class Configuration(msgspec.Struct, frozen=True):
     recommending: Recommending
     situations: SituationFile
     modules: ModulesFile
+    rules: RulesFile
 
     @property
     def version(self) -> str:
@@ -39,7 +41,10 @@ def read_configuration(settings: Settings) -> tuple[Actions, Configuration]:
     recommending = load_recommending(_path(settings.recommend))
     situations = load_situations(_path(settings.situations))
     modules = load_modules(actions, situations.names, _path(settings.modules))
-    found = Configuration(dict(actions.by_name), objective, recommending, situations, modules)
+    rules = load_rules(actions, _path(settings.rules))
+    found = Configuration(
+        dict(actions.by_name), objective, recommending, situations, modules, rules
+    )
     return actions, found
 
 
@@ -49,7 +54,7 @@ class ConfigurationWatch:
     def __init__(self, settings: Settings, current: Configuration) -> None:
         self._settings = settings
         self._current = current
-        named = (getattr(settings, name) for name in ("objective", "recommend", "modules"))
+        named = (getattr(settings, name) for name in ("objective", "recommend", "modules", "rules"))
         self._files = [Path(path) for path in named if path]
         self._seen = self._stamps()
 

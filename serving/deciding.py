@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from engine.errors import KairosError, SettingsError
 from engine.module_book import ModuleBook
 from engine.module_counts import ModuleCounts
 from engine.pipeline import NOBODY, Parts, Request, Users, recommend_known
+from engine.rules import NO_RULES, Rules
 from engine.state import TOUCH, Touch, UserState
 from engine.taste import weights_by_term
 from models.artifact import Artifact
@@ -54,6 +56,7 @@ class Deciding:
         self._users = users
         self._catalog = catalog
         self._book = self._make_book()
+        self._rules = Rules(configuration.rules)
         self._situations = shipped_situations(configuration.situations)
         self._watcher = ReleaseWatcher[GrowingModels](
             registry, catalog, self._load, self._probe, metrics
@@ -67,6 +70,11 @@ class Deciding:
         self._watcher.start()
         self._book.refresh(int(time.time() * 1000))
         self._thread.start()
+
+    def load(self) -> None:
+        """Load the release that is published, once, and follow nothing."""
+        self._watcher.check()
+        self._book.refresh(int(time.time() * 1000))
 
     def stop(self) -> None:
         self._stop.set()
@@ -93,6 +101,7 @@ class Deciding:
             try:
                 self._reconfigure()
                 self._book.refresh(int(time.time() * 1000))
+                self._rules.renew(self._catalog)  # so that no request waits for many items
                 if (loaded := self._watcher.current) is not None:
                     loaded.parts.grow()
             except Exception:
@@ -110,6 +119,8 @@ class Deciding:
             return
         self._configuration = changed
         self._book = self._make_book()
+        self._rules = Rules(changed.rules)
+        self._rules.renew(self._catalog)
         self._made_for = (None, -1)
         log.info("configuration %s serves", changed.version)
 
@@ -117,7 +128,7 @@ class Deciding:
         configuration = self._configuration
         return ModuleBook(
             configuration.modules,
-            len(configuration.situations.names),
+            configuration.situations.names,
             configuration.objective,
             self._counts,
             self._catalog,
@@ -133,6 +144,7 @@ class Deciding:
             weights,
             self._situations,
             config_version=self._configuration.version,
+            rules=self._rules,
         )
         if loaded is None or models is None:
             return parts
@@ -143,7 +155,7 @@ class Deciding:
 
     def _probe(self, grown: GrowingModels) -> None:
         """Answer for somebody unknown and for somebody who touched items."""
-        bare = self._build(None, None)
+        bare = replace(self._build(None, None), rules=NO_RULES)  # which may leave nothing to show
         parts = grown.models.within(bare, self._configuration.objective, "probe")
         for state in (NOBODY, _somebody(self._catalog)):
             asked = Request("probe", int(time.time() * 1000), size=10, seed=1)

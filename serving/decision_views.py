@@ -29,6 +29,7 @@ class SlotView(msgspec.Struct, omit_defaults=True):
     propensity: float | None = None
     score: float | None = None
     source: str | None = None
+    rule: str | None = None  # of rules.yaml, that placed it
 
 
 class ConsideredView(msgspec.Struct):
@@ -177,7 +178,7 @@ def _page(page: DecidedPage, catalog: Catalog) -> PageView:
 
 def _slot(slot: DecidedSlot, catalog: Catalog) -> SlotView:
     item_id = _item(slot.item, catalog)
-    return SlotView(slot.position, item_id, slot.propensity, slot.score, slot.source)
+    return SlotView(slot.position, item_id, slot.propensity, slot.score, slot.source, slot.rule)
 
 
 def _asked(asked: DecidedFor, catalog: Catalog) -> AskedView:

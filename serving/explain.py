@@ -9,9 +9,11 @@ import msgspec
 import numpy as np
 
 from engine import features
-from engine.candidates import SOURCES, Items, Mask, gather
+from engine.candidates import LISTS, SOURCES, Items, Mask, gather
 from engine.eligibility import dropped
 from engine.pipeline import Parts, Slate
+from engine.slate import Choice
+from engine.slot_rules import SlotRules
 
 WEIGHED = 3  # features named per item
 CONSIDERED = 10
@@ -62,7 +64,7 @@ def explain(slate: Slate, parts: Parts) -> Told:
     reasons = []
     for place, choice in enumerate(slate.choices):
         row = slate.candidate(choice)
-        told = [_brought(slate, row), *weighed[place]]
+        told = [_brought(slate, row), *weighed[place], *_ruled(choice, slate.held[place])]
         if choice.propensity < 0.5 and slate.request.explore:
             told.append(Reason("explored", "drawn instead of the best, to learn"))
         reasons.append(told)
@@ -71,10 +73,23 @@ def explain(slate: Slate, parts: Parts) -> Told:
 
 def _brought(slate: Slate, row: int) -> Reason:
     bits = int(slate.candidates.brought[row])
-    names = [name for s, name in enumerate(SOURCES) if bits >> s & 1]
+    names = [name for s, name in enumerate((*SOURCES, *LISTS)) if bits >> s & 1]
     if not names:
         return Reason("given", "the request named it")
     return Reason(names[0], f"brought by {', '.join(names)}")
+
+
+def _ruled(choice: Choice, held: SlotRules) -> list[Reason]:
+    """What the operator's rules did to it."""
+    told = []
+    for name, by in held.moved:
+        if by[choice.row]:
+            code = name.partition("[")[0]
+            told.append(Reason(code, f"{name} {by[choice.row]:+.3g} standard deviations"))
+    if (label := held.label(choice.rule)) is not None:
+        code = "sponsored" if held.is_sponsored(choice.rule) else "pinned"
+        told.append(Reason(code, f"by {label} of rules.yaml"))
+    return told
 
 
 def _weighed(slate: Slate, parts: Parts) -> list[list[Reason]]:

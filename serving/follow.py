@@ -55,9 +55,13 @@ class Follower:
 
     def start(self) -> None:
         """Load everything, then follow in a thread of its own; raises StoreUnavailable."""
+        self.load()
+        self._thread.start()
+
+    def load(self) -> None:
+        """Load everything as it is now; raises StoreUnavailable."""
         self._load()
         self._slowly()
-        self._thread.start()
 
     def stop(self) -> None:
         self._stop.set()

@@ -69,6 +69,7 @@ class ItemShown(msgspec.Struct, frozen=True, omit_defaults=True):
     source: str
     reasons: list[Reason] | UnsetType = UNSET
     attributes: dict[str, Any] | UnsetType = UNSET
+    sponsored: bool = False
 
 
 class Recommended(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -209,6 +210,7 @@ def items_shown(
                 SOURCE_NAMES[sources[place]],
                 told.reasons[place] if told else UNSET,
                 asked_for if attributes else UNSET,
+                slate.held[place].is_sponsored(choice.rule),
             )
         )
     return shown

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from engine.recommending import SlateSettings
-from engine.slate import Choice, Pool, fill
-from engine.slot_rules import NO_SLOT_RULES
+from engine.slate import Choice, Pool, fill, room
+from engine.slot_rules import NO_SLOT_RULES, SlotRules
 
 # ten items of four categories, two of them without one
 VALUES = np.array([1.0, 0.9, 0.9, 0.7, 0.5, 0.4, 0.2, 0.1, 0.0, -0.5], np.float32)
@@ -289,3 +289,150 @@ def test_the_first_items_do_not_depend_on_how_long_the_pool_is() -> None:
     rules = SlateSettings(diversity=1.0)
     alone = filled(values, main[:50], 10, rules=rules, explore_now=False)
     assert filled(longer, main, 10, rules=rules, explore_now=False) == alone
+
+
+# What each row of VALUES is to the operator's rules of RULED.
+PINNED = {1: [8], 3: [5, 9]}  # slot -> rows
+SIDES = ([0, 1], [3, 4])
+GROUPS = [0, 0, 0, 1, 1, 1, -1, 2, 2, -1]
+MOST, WINDOW = 1, 2
+PAID, PAID_SLOTS = [2, 7], [0, 4]
+ADDED = np.array([0, 0, 0, 0, 0.5, 0, 1, 0, 0, 0], np.float32)
+SETTLED = SlateSettings(explore=0.6, diversity=0.5, temperature=1.0)
+
+
+def among(*listed: list[int]) -> NDArray[np.bool_]:
+    """bool [rows, lists]"""
+    columns = [np.isin(np.arange(len(VALUES)), rows) for rows in listed]
+    return np.ascontiguousarray(np.stack(columns, axis=1))
+
+
+RULED = SlotRules(
+    added=ADDED,
+    groups=np.array(GROUPS, np.int32)[:, None].copy(),
+    most=np.array([[MOST, WINDOW]], np.int64),
+    first=among(SIDES[0]),
+    second=among(SIDES[1]),
+    pinned=among(*PINNED.values()),
+    pin_slots=np.array(list(PINNED), np.int64),
+    paid=among(PAID),
+    paid_slots=np.isin(np.arange(100), PAID_SLOTS)[None, :].copy(),
+    pins=("pin[0]", "pin[1]"),
+    sponsored=("sponsored[0]",),
+)
+
+
+def ruled_open(above: tuple[int, ...], size: int, page: tuple[int, ...] = ()) -> list[int]:
+    """The rows that RULED leaves open in the next slot, in plain Python."""
+    slot, met = len(above), {*page, *above}
+    free = [row for row in range(len(VALUES)) if row not in met]
+    for one, other in (SIDES, SIDES[::-1]):
+        if met & set(one):
+            free = [row for row in free if row not in other]
+    near = [GROUPS[row] for row in above[max(slot + 1 - WINDOW, 0) :]]
+    now = [row for row in free if GROUPS[row] < 0 or near.count(GROUPS[row]) < MOST]
+    now = [row for row in now if row not in PAID or slot in PAID_SLOTS]
+    held = list(now)
+    for at, rows in PINNED.items():
+        left = [row for row in held if row in rows]
+        if slot < at < size and len(left) == 1:
+            held.remove(left[0])
+    for some in (held, now):
+        if pinned := [row for row in some if row in PINNED.get(slot, [])]:
+            return pinned
+    return held or now
+
+
+def ruled_policy(above: tuple[int, ...], size: int, page: tuple[int, ...]) -> dict[int, float]:
+    spread, settled = float(VALUES.astype(float).std()), SETTLED
+    taken_off = Counter(MAIN[row] for row in above if MAIN[row] >= 0)
+    across = Counter(MAIN[row] for row in page if MAIN[row] >= 0)
+
+    def adjusted(row: int) -> float:
+        off = taken_off[MAIN[row]] + settled.diversity_across * across[MAIN[row]]
+        return float(VALUES[row]) + spread * (float(ADDED[row]) - settled.diversity * off)
+
+    open_now = ruled_open(above, size, page)
+    best = max(open_now, key=lambda row: (adjusted(row), -row))
+    weights = {row: math.exp((adjusted(row) - adjusted(best)) / spread) for row in open_now}
+    total = sum(weights.values())
+    return {
+        row: settled.explore * weight / total + (1 - settled.explore) * (row == best)
+        for row, weight in weights.items()
+    }
+
+
+RULED_POOL = Pool(VALUES, wide(MAIN), RULED)
+
+
+@pytest.mark.parametrize("page", [(), (6,), (3, 6)])
+def test_ruled_propensities_are_the_policys(page: tuple[int, ...]) -> None:
+    size = 5
+    counts: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
+    for seed in range(4000):
+        above: tuple[int, ...] = ()
+        for choice in fill(RULED_POOL, size, SETTLED, seed, above=np.array(page, np.intp)):
+            expected = ruled_policy(above, size, page)
+            assert choice.propensity == pytest.approx(expected[choice.row], rel=1e-6)
+            pin = list(PINNED).index(len(above)) if len(above) in PINNED else -1
+            placed = choice.row in PINNED.get(len(above), [])
+            assert choice.rule == (2 if choice.row in PAID else pin if placed else -1)
+            counts[above][choice.row] += 1
+            above += (choice.row,)
+        if len(above) < size:
+            assert not ruled_open(above, size, page)
+    statistic, freedom = 0.0, 0
+    for above, chosen in counts.items():
+        drawn = chosen.total()
+        cells = {row: drawn * p for row, p in ruled_policy(above, size, page).items()}
+        if min(cells.values()) >= 5 and len(cells) > 1:
+            statistic += sum((chosen[row] - e) ** 2 / e for row, e in cells.items())
+            freedom += len(cells) - 1
+    assert freedom > 10
+    assert chi2.sf(statistic, freedom) > 1e-3, (statistic, freedom)
+
+
+def test_only_what_is_open_and_not_above_is_taken() -> None:
+    open_ = np.isin(np.arange(10), [1, 2, 5, 8])
+    pool = Pool(VALUES, wide(MAIN), NO_SLOT_RULES)
+    for seed in range(50):
+        chosen = fill(pool, 10, SETTLED, seed, True, open_, np.array([2]))
+        assert sorted(c.row for c in chosen) == [1, 5, 8]
+    assert room(pool, 10, open_, np.array([2])) == 3
+    assert room(pool, 2, open_, np.array([2])) == 2
+
+
+def test_room_is_what_a_list_by_value_finds() -> None:
+    by_value = SlateSettings(explore=0.0, diversity=0.0)
+    plain = Pool(VALUES, wide(MAIN), NO_SLOT_RULES)
+    capped = SlateSettings(explore=0.0, diversity=0.0, most_of_category=1, window=20)
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        open_, above = rng.random(10) < 0.7, rng.permutation(10)[: rng.integers(0, 4)]
+        for pool in (plain, RULED_POOL):
+            found = len(fill(pool, 6, by_value, 1, True, open_, above))
+            assert room(pool, 6, open_, above) == found
+        found = len(fill(plain, 6, capped, 1, True, open_, above))
+        assert room(plain, 6, open_, above, capped) == found
+
+
+@pytest.mark.parametrize("method", ["category", "mmr", "dpp"])
+def test_the_first_slots_do_not_depend_on_how_many_follow_by_any_method(method: Any) -> None:
+    pool = Pool(VALUES, wide(MAIN), NO_SLOT_RULES, np.array([0.2, 0.3, 0.5, 0], np.float32))
+    rules = SlateSettings(explore=0.4, method=method, calibrate=0.5)
+    for seed in range(30):
+        assert fill(pool, 6, rules, seed)[:3] == fill(pool, 3, rules, seed)
+
+
+def test_the_last_item_of_a_pin_waits_unless_nothing_else_is_open() -> None:
+    held = SlotRules(pinned=np.array([[True], [False]]), pin_slots=np.array([2]), pins=("pin[0]",))
+    pool = Pool(np.array([2, 1], np.float32), wide(np.array([-1, -1], np.int32)), held)
+    calm = SlateSettings(explore=0.0)
+
+    assert [c.row for c in fill(pool, 2, calm, 1)] == [0, 1]  # the pinned slot is below the list
+    three = Pool(np.array([3, 2, 1], np.float32), wide(np.full(3, -1, np.int32)), SlotRules(
+        pinned=np.array([[True], [False], [False]]), pin_slots=np.array([2]), pins=("pin[0]",)
+    ))  # fmt: skip
+    assert [c.row for c in fill(three, 3, calm, 1)] == [1, 2, 0]
+    few = np.array([True, True, False])
+    assert [c.row for c in fill(three, 3, calm, 1, open_=few)] == [1, 0]

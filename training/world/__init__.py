@@ -7,6 +7,7 @@ known. Nothing in this package imports the engine or the models, nor is it shape
     log = world.item_events() + world.user_events() + list(world.history(days=28))
     for visit in world.sessions(day=28):            # then days that answer to what is shown
         events = world.respond(visit, shown=[...])  # or ask world.oracle_value(visit, item_ids)
+        # or world.respond_page(visit, [("for_you", [...]), ...]), world.oracle_modules(visit, ...)
     world.ledger.value_per_visit(), world.ledger.return_rate(28), world.ledger.coverage()
 
 The way of a day, a file a step (docs/world.md lists what the world contains, and the laws):
@@ -20,13 +21,18 @@ The way of a day, a file a step (docs/world.md lists what the world contains, an
     policies.py    the list that the old policy, or chance, puts on the screen
     appeal.py      how a recipe suits the moment; attention.py: which ones are looked at
     reaction.py    what is opened, cooked, regretted, and what that leaves behind
+    modules.py     headings of a home screen, and whom they draw in
+    page.py        how far people go down a page of modules, and along each
     diary.py       the events of it, as lines.py spells them; history.py goes through all days
     oracle.py      the best that could have been known; ledger.py: what visits were worth
     simulation.py  World: all of this behind one door
+    page_days.py   days of pages as columns, for many policies; shelves.py: what is on them
 """
 
 from training.world.laws import HELD_OUT, LAWS, TUNING
 from training.world.lines import Line, encode
+from training.world.modules import MODULES
+from training.world.page_days import PageDay, Walk, page_days
 from training.world.policies import POLICIES, PolicyName
 from training.world.sensors import Sensors, real_sensors, synthetic_sensors
 from training.world.simulation import START, Visit, World
@@ -34,15 +40,19 @@ from training.world.simulation import START, Visit, World
 __all__ = [
     "HELD_OUT",
     "LAWS",
+    "MODULES",
     "POLICIES",
     "START",
     "TUNING",
     "Line",
+    "PageDay",
     "PolicyName",
     "Sensors",
     "Visit",
+    "Walk",
     "World",
     "encode",
+    "page_days",
     "real_sensors",
     "synthetic_sensors",
 ]

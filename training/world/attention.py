@@ -12,9 +12,11 @@ import numpy as np
 
 from training.world.arrays import Bools, Floats
 
-COLUMNS = 3
+COLUMNS = 3  # of a tablet's grid of recipes
 # (position just looked at, patience [n] 0–1, whether the last one was opened [n]) -> chance [n]
 KeepLooking: TypeAlias = Callable[[int, Floats, Bools], Floats]
+# (tiles, columns) -> chance that each tile is looked at [tiles]
+Grid: TypeAlias = Callable[[int, int], Floats]
 
 
 def steady(position: int, patience: Floats, opened: Bools) -> Floats:
@@ -38,30 +40,30 @@ def tiring(position: int, patience: Floats, opened: Bools) -> Floats:
     return (1.0 + 6.0 * patience) / (1.2 + 6.0 * patience + 0.35 * position)
 
 
-def _tiles(count: int) -> tuple[Floats, Floats]:
-    row, column = np.divmod(np.arange(count), COLUMNS)
+def _tiles(count: int, columns: int) -> tuple[Floats, Floats]:
+    row, column = np.divmod(np.arange(count), columns)
     return row.astype(np.float64), column.astype(np.float64)
 
 
-def top_rows(count: int) -> Floats:
+def top_rows(count: int, columns: int) -> Floats:
     """Upper rows first, all columns alike."""
-    row, _ = _tiles(count)
+    row, _ = _tiles(count, columns)
     return 0.92 / (1.0 + 0.5 * row)
 
 
-def left_column(count: int) -> Floats:
+def left_column(count: int, columns: int) -> Floats:
     """The left column wins, the fold counts little."""
-    row, column = _tiles(count)
+    row, column = _tiles(count, columns)
     return 0.95 * 0.7**column * 0.85**row
 
 
-def middle_column(count: int) -> Floats:
-    """The middle column wins."""
-    row, column = _tiles(count)
+def middle_column(count: int, columns: int) -> Floats:
+    """The middle column wins, of two the right one."""
+    row, column = _tiles(count, columns)
     return np.where(column == 1, 0.95, 0.6) * 0.75**row
 
 
-def first_row_and_column(count: int) -> Floats:
+def first_row_and_column(count: int, columns: int) -> Floats:
     """The shape of an F: the first row, then down the left side."""
-    row, column = _tiles(count)
+    row, column = _tiles(count, columns)
     return np.where(row == 0, 0.9, np.where(column == 0, 0.7, 0.3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +14,9 @@ from training.world.laws import Law
 from training.world.ledger import Ledger
 from training.world.lines import Line
 from training.world.lives import Lives
+from training.world.modules import headings_of, lasting_liking
 from training.world.moments import Moments, draw_moments, offsets_s
+from training.world.page import Offer, prospect, react_to_page
 from training.world.people import People, make_people
 from training.world.reaction import Reaction, chances, expected_worth, react, settle
 from training.world.recipes import Recipes, make_recipes
@@ -42,6 +45,7 @@ class Core:
     diary: Diary
     day: int = 0  # the next one to begin
     unwritten: list[Line] = field(default_factory=list)  # events dated after the last day
+    _liking: dict[str, Floats] = field(default_factory=dict)  # of modules, by id
 
     def begin_day(self) -> float:
         """A night passes; when the day begins, in unix seconds."""
@@ -59,12 +63,41 @@ class Core:
         given = chances(self.law, self.recipes, self.lives.need(moments), items)
         reaction = react(self.law, self.people, moments, given, rng)
         expected = expected_worth(self.law, self.people, moments, given)
+        self._leave(moments, items, reaction, expected, rng)
+        return reaction
+
+    def meet_page(
+        self, moments: Moments, modules: Sequence[str], items: Ints, rng: np.random.Generator
+    ) -> Reaction:
+        """The same for pages of modules (int [n, m, k], −1 where a row has ended)."""
+        need, offer = self.lives.need(moments), self.offer(modules, items)
+        due = prospect(self.law, self.people, self.recipes, moments, need, offer)
+        reaction, expected = react_to_page(self.law, self.people, moments, due, rng)
+        self._leave(moments, items.reshape(len(items), -1), reaction, expected, rng)
+        return reaction
+
+    def offer(self, modules: Sequence[str], items: Ints) -> Offer:
+        """Modules by id with their recipes, int [n, m, k]; a liking of them lasts."""
+        for name in modules:
+            if name not in self._liking:
+                luck = generator(self.seed, f"module {name}")
+                self._liking[name] = lasting_liking(len(self.people), luck)
+        liking = np.stack([self._liking[name] for name in modules], axis=1)
+        return Offer(headings_of(modules), liking, items)
+
+    def _leave(
+        self,
+        moments: Moments,
+        items: Ints,
+        reaction: Reaction,
+        expected: Floats,
+        rng: np.random.Generator,
+    ) -> None:
+        """Visits end: what they leave behind in people and in the ledger."""
         settle(self.law, self.lives, self.recipes, moments, items, reaction, rng)
         account = self.people.account[moments.person]
         self.lives.visited_s[account] = moments.at_s
-        seen = np.arange(items.shape[1]) < reaction.in_view[:, None]
-        self.ledger.enter(account, moments.at_s, reaction.value, expected, items, seen)
-        return reaction
+        self.ledger.enter(account, moments.at_s, reaction.value, expected, items, reaction.seen)
 
     def let_in(self, moments: Moments, rng: np.random.Generator) -> list[Line]:
         """Some of those who had switched pushes off think better of it during a visit."""

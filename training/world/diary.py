@@ -88,8 +88,13 @@ class Diary:
         decision_ids: Sequence[str],
         rng: np.random.Generator,
         searched: Ints | None = None,
+        modules: Sequence[str | None] = (None,),
     ) -> list[Line]:
-        """The events of visits; `searched` int [n] is what else someone found, −1 for nothing."""
+        """The events of visits; `searched` int [n] is what else someone found, −1 for nothing.
+
+        `modules` share the columns of `items` evenly, from the top down; a list is one without id.
+        """
+        width = items.shape[1] // len(modules)
         pace = rng.integers(2_000, 25_000, items.shape).tolist()
         acts = _acts(reaction)
         out: list[Line] = []
@@ -98,29 +103,38 @@ class Diary:
             zip(starts, self._people.account[moments.person].tolist(), strict=True)
         ):
             user_id, decision_id = self.user_id(account), decision_ids[row]
-            ids = [self._recipes.ids[n] for n in items[row, : reaction.in_view[row]].tolist()]
+            shown = self._shown(items[row], reaction.seen[row], modules)
             device = device_of(self._people, moments, row) | _label(moments, row)
             out.append(DeviceState(ts=start, event_id=self._next(), user_id=user_id, device=device))
             out.append(self._act(start + 150, user_id, "open"))
-            now = start + 1_500 + 400 * len(ids)
+            now = start + 1_500 + 400 * sum(len(module.item_ids) for module in shown)
             out.append(
                 Impression(ts=now, event_id=self._next(), user_id=user_id,
-                           decision_id=decision_id, shown=[Shown(0, ids)])
+                           decision_id=decision_id, shown=shown)
             )  # fmt: skip
             for position, action in acts[row]:
                 item_id = self._recipes.ids[items[row, position]]
                 now += pace[row][position]
                 if action == "cook":  # takes its time: a visitor has logged in by then
-                    known = _known_id(account)
-                    out.append(self._act(now + COOKING_MS, known, action, item_id, decision_id))
+                    when, who = now + COOKING_MS, _known_id(account)
                 else:
-                    out.append(self._act(now, user_id, action, item_id, decision_id))
+                    when, who = now, user_id
+                of = modules[position // width]
+                out.append(self._act(when, who, action, item_id, decision_id, of))
             if searched is not None and searched[row] >= 0:
                 out += self._search(now + 4_000, user_id, int(searched[row]))
             if self._lives.visitor[account]:
                 self._lives.visitor[account] = False
                 out += self._log_in(now + 60_000, account, user_id)
         return out
+
+    def _shown(self, items: Ints, seen: Bools, modules: Sequence[str | None]) -> list[Shown]:
+        rows = zip(items.reshape(len(modules), -1), seen.reshape(len(modules), -1), strict=True)
+        return [
+            Shown(position, [self._recipes.ids[n] for n in of[in_view].tolist()], modules[position])
+            for position, (of, in_view) in enumerate(rows)
+            if in_view.any()
+        ]
 
     def decisions(
         self, moments: Moments, items: Ints, propensity: Floats | None, decision_ids: Sequence[str]
@@ -198,9 +212,11 @@ class Diary:
         action: str,
         item_id: str | None = None,
         decision_id: str | None = None,
+        module_id: str | None = None,
     ) -> Line:
         return Interaction(ts=ts, event_id=self._next(), user_id=user_id, action=action,
-                           item_id=item_id, decision_id=decision_id, surface=SURFACE)  # fmt: skip
+                           item_id=item_id, decision_id=decision_id, module_id=module_id,
+                           surface=SURFACE)  # fmt: skip
 
     def _search(self, ts: int, user_id: str, item: int) -> list[Line]:
         query = CUISINES[self._recipes.cuisine[item]]
@@ -238,10 +254,8 @@ def _known_id(account: int) -> str:
 
 def _acts(reaction: Reaction) -> list[list[tuple[int, str]]]:
     """For each visit, in order: position and action."""
-    acts: list[list[tuple[int, str]]] = [[] for _ in range(len(reaction.in_view))]
-    happened = {"click": reaction.clicked, "dismiss": reaction.dismissed, "save": reaction.saved,
-                "add_to_cart": reaction.carted, "cook": reaction.cooked}  # fmt: skip
-    for action, where in happened.items():
+    acts: list[list[tuple[int, str]]] = [[] for _ in range(len(reaction.seen))]
+    for action, where in reaction.acts.items():
         for row, position in np.argwhere(where).tolist():
             acts[row].append((position, action))
     for of_one in acts:

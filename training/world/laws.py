@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from training.world import appeal, attention, drift, fatigue
+from training.world import appeal, attention, drift, fatigue, modules
 from training.world.arrays import Floats
 
 
@@ -21,11 +21,13 @@ class Law:
     held_out: bool
     combine: appeal.Combine  # aspects of a recipe -> appeal
     keep_looking: attention.KeepLooking  # down a phone's list
-    grid: Callable[[int], Floats]  # chance that each tile of a tablet is looked at
+    grid: attention.Grid  # chance that each tile of a tablet is looked at
+    enter: modules.Enter  # aspects of a module -> whether someone is drawn in
     change: drift.Change  # tastes from day to day
     load: Callable[[Floats], Floats]  # age of a push in days -> what it still weighs, 0–1
     gain: float  # clicks for appeal
     curiosity: float  # clicks for lure
+    draw: float  # of a heading that suits in everything
     own_meanings: float  # share of (person, situation) with a meaning of their own
     off_routine: tuple[float, float]  # from, to; over persons
     visits_a_day: float
@@ -51,10 +53,12 @@ AMBER = Law(
     combine=appeal.all_must_hold,
     keep_looking=attention.steady,
     grid=attention.top_rows,
+    enter=modules.all_fit,
     change=drift.wander,
     load=fatigue.hyperbolic,
     gain=0.9,
     curiosity=0.24,
+    draw=1.0,
     own_meanings=0.4,
     off_routine=(0.30, 0.45),
     visits_a_day=1.75,
@@ -77,10 +81,12 @@ BIRCH = replace(
     combine=appeal.weakest_link,
     keep_looking=attention.set_depth,
     grid=attention.left_column,
+    enter=modules.weakest_fit,
     change=drift.leap,
     load=fatigue.plateau,
     gain=0.9,
     curiosity=0.24,
+    draw=0.95,
     own_meanings=0.55,
     off_routine=(0.35, 0.5),
     permissions=(0.5, 0.2, 0.3),
@@ -99,10 +105,12 @@ CEDAR = replace(
     combine=appeal.elimination,
     keep_looking=attention.page_by_page,
     grid=attention.middle_column,
+    enter=modules.shortlist,
     change=drift.seasons,
     load=fatigue.power,
     gain=0.55,
     curiosity=0.22,
+    draw=0.8,
     own_meanings=0.45,
     off_routine=(0.32, 0.48),
     mood_tilt=(0.7, 1.4, 0.8, 1.3),
@@ -122,10 +130,12 @@ DELTA = replace(
     combine=appeal.any_reason,
     keep_looking=attention.tiring,
     grid=attention.first_row_and_column,
+    enter=modules.any_fit,
     change=drift.fashion,
     load=fatigue.linear,
     gain=0.6,
     curiosity=0.2,
+    draw=0.75,
     own_meanings=0.35,
     off_routine=(0.38, 0.55),
     shared_accounts=0.1,

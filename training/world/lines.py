@@ -38,13 +38,15 @@ class Interaction(Line, tag_field="type", tag="interaction"):
     item_id: str | None = None
     value: float | None = None
     decision_id: str | None = None
+    module_id: str | None = None
     surface: str | None = None
     query: str | None = None
 
 
-class Shown(msgspec.Struct, gc=False):
+class Shown(msgspec.Struct, omit_defaults=True, gc=False):
     position: int
     item_ids: list[str]
+    module_id: str | None = None
 
 
 class Impression(Line, tag_field="type", tag="impression"):

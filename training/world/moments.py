@@ -10,11 +10,10 @@ import numpy as np
 
 from training.world.arrays import DAY_S, Bools, Floats, Ints, draw, shares
 from training.world.people import ALLOWED, DENIED, PLATFORMS, WEB, ZONES, People
-from training.world.sensors import ACTIVITIES, NETWORKS, UNKNOWN, Sensors, Signals
+from training.world.sensors import ACTIVITIES, NETWORKS, UNKNOWN, UNTOLD, Sensors, Signals
 
 PLACES = ("home", "work", "supermarket", "transit", "gym", "restaurant")
 PLACE_OF = np.array([0, 0, 0, 1, 2, 3, 4, 5])  # by situation
-UNTOLD = -1
 # Where people are when they are not where they usually are.
 ELSEWHERE = np.array([0.08, 0.22, 0.12, 0.08, 0.14, 0.12, 0.08, 0.16])
 ON_TABLET = np.array([0.35, 0.55, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0])  # for those who have one
@@ -128,12 +127,12 @@ def _told_place(
     return np.where((permission == DENIED) | (platform == WEB), UNTOLD, told)
 
 
-def place_likelihood(permission: int, told: int) -> Floats:
-    """How likely a told place is in each situation: float [situations]."""
-    if told == UNTOLD:
-        return np.ones(len(PLACE_OF))
-    true, home, anywhere = PLACE_ODDS[permission]
-    return np.asarray(true * (told == PLACE_OF) + home * (told == 0) + anywhere / len(PLACES))
+def place_likelihood(permission: Ints, told: Ints) -> Floats:
+    """How likely a told place is in each situation: float [n, situations]."""
+    true, home, anywhere = PLACE_ODDS[permission].T[:, :, None]
+    place = told[:, None]
+    likely = true * (place == PLACE_OF) + home * (place == 0) + anywhere / len(PLACES)
+    return np.where(place == UNTOLD, 1.0, likely)
 
 
 def device_of(people: People, moments: Moments, row: int) -> dict[str, object]:

@@ -76,10 +76,6 @@ class People:
     def __len__(self) -> int:
         return len(self.account)
 
-    def of_account(self, account: int) -> Ints:
-        """The persons behind an account."""
-        return np.flatnonzero(self.account == account)
-
 
 def make_people(accounts: int, law: Law, rng: np.random.Generator) -> People:
     """A seeded population under a law."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +38,22 @@ class Chances:
     disappoint: Floats
 
     @property
+    def there(self) -> Bools:
+        """Where there is a recipe at all: bool [n, k]."""
+        return np.asarray(self.click > 0)  # curiosity alone makes it more than nothing
+
+    @property
+    def use(self) -> Floats:
+        """Chance that it is of use, once it is opened: float [n, k]."""
+        return np.asarray(1.0 - (1.0 - self.cook) * (1.0 - self.save) * (1.0 - self.cart))
+
+    def of_rows(self, rows: int, there: Bools) -> Chances:
+        """Cut into so many rows, and nothing where no recipe is `there`: bool [rows, k]."""
+        cut = {name: column.reshape(rows, -1) for name, column in vars(self).items()}
+        bare = Chances(**cut)
+        return replace(bare, click=bare.click * there, dismiss=bare.dismiss * there)
+
+    @property
     def value(self) -> Floats:
         """Expected worth of a recipe that is looked at: float [n, k]."""
         opened = WORTH["click"] + self.cook * WORTH["cook"]
@@ -56,14 +72,32 @@ class Reaction:
     saved: Bools
     carted: Bools
     disappointed: Bools
-    in_view: Ints  # [n], how far down recipes came into view
+    seen: Bools  # came into view, whether anyone looked or not
+
+    @property
+    def acts(self) -> dict[str, Bools]:
+        """What the log calls them, in the order in which they follow each other."""
+        return {"click": self.clicked, "dismiss": self.dismissed, "save": self.saved,
+                "add_to_cart": self.carted, "cook": self.cooked}  # fmt: skip
 
     @property
     def value(self) -> Floats:
         """Worth of each visit: float [n]."""
-        happened = {"click": self.clicked, "add_to_cart": self.carted, "save": self.saved,
-                    "cook": self.cooked, "dismiss": self.dismissed}  # fmt: skip
-        return np.asarray(sum(WORTH[name] * acts.sum(axis=1) for name, acts in happened.items()))
+        return np.asarray(sum(WORTH[name] * acts.sum(axis=1) for name, acts in self.acts.items()))
+
+    @property
+    def useful(self) -> Bools:
+        """Whether anything was of use: bool [n]."""
+        return np.asarray((self.cooked | self.saved | self.carted).any(axis=1))
+
+    def only(self, where: Bools, seen: Bools) -> Reaction:
+        """What happened there and nowhere else, having seen what was seen."""
+        rest = {name: column & where for name, column in vars(self).items()}
+        return Reaction(**(rest | {"seen": seen}))
+
+    def reshape(self, rows: int) -> Reaction:
+        """The same in so many rows."""
+        return Reaction(**{name: column.reshape(rows, -1) for name, column in vars(self).items()})
 
 
 def facts(recipes: Recipes, items: Ints) -> Facts:
@@ -108,19 +142,26 @@ def react(
     clicks = luck[0] < given.click
     looked = np.where(
         moments.on_tablet[:, None],
-        luck[1] < law.grid(luck.shape[2]),
-        _cascade(law, people.patience[moments.person], clicks, luck[1]),
+        luck[1] < law.grid(luck.shape[2], COLUMNS),
+        cascade(law, people.patience[moments.person], clicks, luck[1]),
     )
+    # Whole screens: two rows of a tablet's grid, two recipes of a phone's list.
+    seen = whole_screens(looked, np.where(moments.on_tablet, 2 * COLUMNS, 2))
+    return act(given, looked, seen, clicks, luck[2:])
+
+
+def act(given: Chances, looked: Bools, seen: Bools, clicks: Bools, luck: Floats) -> Reaction:
+    """What those who look do: `clicks` are theirs if they look; luck float [5, n, k]."""
     clicked = looked & clicks
     return Reaction(
         looked=looked,
         clicked=clicked,
-        dismissed=looked & ~clicked & (luck[2] < given.dismiss),
-        cooked=clicked & (luck[3] < given.cook),
-        saved=clicked & (luck[4] < given.save),
-        carted=clicked & (luck[5] < given.cart),
-        disappointed=clicked & (luck[6] < given.disappoint),
-        in_view=_in_view(looked, moments.on_tablet),
+        dismissed=looked & ~clicked & (luck[0] < given.dismiss),
+        cooked=clicked & (luck[1] < given.cook),
+        saved=clicked & (luck[2] < given.save),
+        carted=clicked & (luck[3] < given.cart),
+        disappointed=clicked & (luck[4] < given.disappoint),
+        seen=seen,
     )
 
 
@@ -129,36 +170,49 @@ def expected_worth(law: Law, people: People, moments: Moments, given: Chances) -
 
     What happened scatters three times as widely as this over people and moments.
     """
+    total, _ = cascade_worth(law, people.patience[moments.person], given)
     worth = given.value
-    length = worth.shape[1]
-    reached, total = np.ones(len(worth)), np.zeros(len(worth))
-    patience = people.patience[moments.person]
-    for position in range(length):
+    return np.where(moments.on_tablet, worth @ law.grid(worth.shape[1], COLUMNS), total)
+
+
+def cascade_worth(
+    law: Law, patience: Floats, given: Chances, at_once: Ints | int = 1
+) -> tuple[Floats, Floats]:
+    """Mean worth of each row and the chance that something in it is of use: float [n] each."""
+    worth, use = given.value, given.use
+    total, useful = np.zeros(len(worth)), np.zeros(len(worth))
+    reached, in_vain = np.ones(len(worth)), np.ones(len(worth))  # in vain so far
+    opened = np.ones(len(worth), dtype=np.bool_)
+    for position in range(worth.shape[1]):
+        opens, of_use = given.click[:, position], use[:, position]
         total += reached * worth[:, position]
-        opens = given.click[:, position]
-        on = law.keep_looking(position, patience, np.ones(len(worth), dtype=np.bool_))
-        past = law.keep_looking(position, patience, np.zeros(len(worth), dtype=np.bool_))
+        useful += in_vain * opens * of_use
+        all_go = position + 1 < at_once
+        on = np.where(all_go, 1.0, law.keep_looking(position, patience, opened))
+        past = np.where(all_go, 1.0, law.keep_looking(position, patience, ~opened))
         reached = reached * (opens * on + (1.0 - opens) * past)
-    return np.where(moments.on_tablet, worth @ law.grid(length), total)
+        in_vain = in_vain * (opens * (1.0 - of_use) * on + (1.0 - opens) * past)
+    return total, useful
 
 
-def _cascade(law: Law, patience: Floats, clicks: Bools, luck: Floats) -> Bools:
-    """Down the list until someone stops."""
+def cascade(
+    law: Law, patience: Floats, clicks: Bools, luck: Floats, at_once: Ints | int = 1
+) -> Bools:
+    """On and on until someone stops; the first `at_once` are looked at by all."""
     looked = np.zeros(clicks.shape, dtype=np.bool_)
     going = np.ones(len(clicks), dtype=np.bool_)
     for position in range(clicks.shape[1]):
         looked[:, position] = going
-        going &= luck[:, position] < law.keep_looking(position, patience, clicks[:, position])
+        on = luck[:, position] < law.keep_looking(position, patience, clicks[:, position])
+        going &= on | (position + 1 < at_once)
     return looked
 
 
-def _in_view(looked: Bools, on_tablet: Bools) -> Ints:
-    """Whole screens: two rows of a tablet's grid, two recipes of a phone's list."""
+def whole_screens(looked: Bools, step: Ints | int) -> Bools:
+    """What came into view, bool [n, k]: full screens of `step`, the first one at least."""
     length = looked.shape[1]
-    deepest = length - looked[:, ::-1].argmax(axis=1)
-    step = np.where(on_tablet, 2 * COLUMNS, 2)
-    deepest = np.where(looked.any(axis=1), deepest, 1)
-    return np.asarray(np.minimum(-(-deepest // step) * step, length))
+    deepest = np.where(looked.any(axis=1), length - looked[:, ::-1].argmax(axis=1), 1)
+    return np.arange(length) < (-(-deepest // step) * step)[:, None]
 
 
 def settle(

@@ -18,6 +18,7 @@ from training.world.arrays import BLOCKS, Bools, Floats, Ints, shares
 FILE = Path("extrasensory/phone.parquet")
 ACTIVITIES = ("still", "walking", "running", "on_bicycle", "in_vehicle")
 STILL, WALKING, RUNNING, BICYCLE, VEHICLE = range(5)
+UNTOLD = -1
 NO, YES, UNKNOWN = range(3)  # charging; and of the network: cellular, wifi, unknown
 NETWORKS = ("cellular", "wifi", None)
 CODES = len(ACTIVITIES) * 9
@@ -64,7 +65,9 @@ class Sensors:
             counts[place] = np.bincount(minutes.code[rows], minlength=CODES)
         split = shares(counts).reshape(*counts.shape[:3], len(ACTIVITIES), 9)
         seen = (1 - MISTAKEN) * split + MISTAKEN * split.mean(axis=3, keepdims=True)
-        self._likelihood: Floats = seen  # [platforms, situations, blocks, activities, 9]
+        untold = seen.sum(axis=3, keepdims=True)
+        # [platforms, situations, blocks, activities and the sum of all, 9]
+        self._likelihood: Floats = np.concatenate([seen, untold], axis=3)
 
     def read(
         self, platform: Ints, situation: Ints, block: Ints, rng: np.random.Generator
@@ -92,13 +95,14 @@ class Sensors:
             brightness=self._minutes.brightness[quiet],
         )
 
-    def likelihood(self, platform: int, block: int, activity: int | None, rest: int) -> Floats:
-        """How likely a reading is in each situation: float [situations].
+    def likelihood(
+        self, platform: Ints | int, block: Ints | int, activity: Ints | int, rest: Ints | int
+    ) -> Floats:
+        """How likely a reading is in each situation: float [situations], or [n, situations].
 
-        `rest` is charging · 3 + network; `activity` is None where the device does not tell.
+        `rest` is charging · 3 + network; `activity` is UNTOLD where the device does not tell.
         """
-        table = self._likelihood[platform, :, block, :, rest]
-        return np.asarray(table.sum(axis=1) if activity is None else table[:, activity])
+        return np.asarray(self._likelihood[platform, :, block, activity, rest])
 
 
 def _groups(keys: Ints) -> list[tuple[int, Ints]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,16 @@ from training.world.laws import LAWS
 from training.world.ledger import Ledger
 from training.world.lines import Line
 from training.world.moments import Moments, device_of, local, offsets_s
-from training.world.oracle import expected, situation_given_signals
+from training.world.oracle import (
+    candidates,
+    expected,
+    expected_of_modules,
+    situation_given_signals,
+)
 from training.world.people import CALLED
 from training.world.policies import PolicyName
 from training.world.pushes import CATEGORIES, away_chance, openness, receive, visit_chance
+from training.world.reaction import Reaction
 from training.world.sensors import Sensors, synthetic_sensors
 
 START = datetime(2025, 1, 6, tzinfo=UTC)  # a Monday
@@ -136,17 +143,43 @@ class World:
 
         Raises ValueError for an empty list, an unknown item, or a visit answered before.
         """
+        items, core = self._items(shown)[None, :], self.core
+        meets = partial(core.meet, items=items, rng=self._luck)
+        return self._answer(visit, meets, items, (None,), decision_id)
+
+    def respond_page(
+        self,
+        visit: Visit,
+        modules: Sequence[tuple[str, Sequence[str]]],
+        decision_id: str | None = None,
+    ) -> list[Line]:
+        """What the person does with a page of modules, (id, items) from the top down.
+
+        Raises ValueError for an empty page or module, an unknown item, or a visit answered before.
+        """
+        names, items = self._page(modules)
+        meets = partial(self.core.meet_page, modules=names, items=items, rng=self._luck)
+        return self._answer(visit, meets, items.reshape(1, -1), names, decision_id)
+
+    def _answer(
+        self,
+        visit: Visit,
+        meets: Callable[[Moments], Reaction],
+        items: Ints,
+        modules: Sequence[str | None],
+        decision_id: str | None,
+    ) -> list[Line]:
         core, coming = self.core, self._waiting(visit)
-        items, moment = self._items(shown)[None, :], coming.moment
+        moment = coming.moment
         del self._arrived[visit.number]
         account = int(core.people.account[moment.person[0]])
         out: list[Line] = []
         if coming.opened is not None:
             message_id, category = coming.opened
             out.append(core.diary.opened(account, coming.at_s - 0.2, message_id, category))
-        reaction = core.meet(moment, items, self._luck)
+        reaction = meets(moment)
         ids = [decision_id or core.diary.decision_id()]
-        out += core.diary.visits(moment, items, reaction, ids, self._luck)
+        out += core.diary.visits(moment, items, reaction, ids, self._luck, modules=modules)
         out += core.let_in(moment, self._luck)
         return sorted(out, key=lambda line: line.ts)
 
@@ -191,6 +224,15 @@ class World:
         """Expected change of goodwill, which brings people back or keeps them away: float [k]."""
         return self._expected(visit, item_ids)[1]
 
+    def oracle_modules(self, visit: Visit, modules: Sequence[tuple[str, Sequence[str]]]) -> Floats:
+        """Expected worth of each module to this visit if it is come to: float [m]."""
+        core, moment = self.core, self._waiting(visit).moment
+        offer = core.offer(*self._page(modules))
+        worth, _ = expected_of_modules(
+            core.law, core.recipes, core.people, core.lives, core.sensors, moment, offer
+        )
+        return np.asarray(worth[0])
+
     def situation(self, visit: Visit) -> str:
         """What it really is, by the name that an app has for it; nothing but a judge may ask."""
         return CALLED[int(self._waiting(visit).moment.situation[0])]
@@ -198,8 +240,8 @@ class World:
     def oracle_situation(self, visit: Visit) -> dict[str, float]:
         """How likely each situation is to somebody who knows the law and everyone's routine."""
         core, moment = self.core, self._waiting(visit).moment
-        persons = core.people.of_account(int(core.people.account[moment.person[0]]))
-        odds = situation_given_signals(core.people, core.sensors, moment, persons).sum(axis=0)
+        row, person = candidates(core.people, moment)
+        odds = situation_given_signals(core.people, core.sensors, moment, row, person).sum(axis=0)
         return dict(zip(CALLED, odds.tolist(), strict=True))
 
     def oracle_push(self, user_id: str, at_s: float) -> float:
@@ -226,6 +268,16 @@ class World:
         if visit.number not in self._arrived:
             raise ValueError(f"visit {visit.number} is not waiting for an answer")
         return self._arrived[visit.number]
+
+    def _page(self, modules: Sequence[tuple[str, Sequence[str]]]) -> tuple[tuple[str, ...], Ints]:
+        """Ids, and items int [1, m, k], −1 where a row has ended."""
+        if not modules:
+            raise ValueError("expected at least one module")
+        rows = [self._items(item_ids) for _, item_ids in modules]
+        items = np.full((1, len(rows), max(map(len, rows))), -1)
+        for place, row in enumerate(rows):
+            items[0, place, : len(row)] = row
+        return tuple(module_id for module_id, _ in modules), items
 
     def _items(self, item_ids: Sequence[str]) -> Ints:
         if not item_ids:

@@ -96,7 +96,8 @@ def test_the_oracle_reads_situations_from_signals_as_they_are() -> None:
 
 def _guess(core: Any, now: Moments, row: int) -> Any:
     one = now.rows(np.array([row]))
-    return situation_given_signals(core.people, core.sensors, one, one.person)
+    only = np.zeros(1, dtype=np.int64)
+    return situation_given_signals(core.people, core.sensors, one, only, one.person)
 
 
 def test_the_oracle_sees_only_what_a_decision_could() -> None:

@@ -16,10 +16,11 @@ from training.world.arrays import Bools, Floats
 from training.world.core import Core
 from training.world.laws import Law
 from training.world.lines import DeviceState, Impression, Interaction
-from training.world.moments import PLACE_OF, PLACES, UNTOLD, Moments
+from training.world.moments import PLACE_OF, PLACES, Moments
 from training.world.people import ADVENTUROUS, CALM, COMFORT, DENIED, WEB
 from training.world.policies import OldPolicy, Slates
 from training.world.reaction import chances
+from training.world.sensors import UNTOLD
 
 FOUR = (*TUNING, *HELD_OUT)
 REAL = [name for name in LAWS if name != "null_situation"]
@@ -183,7 +184,7 @@ def test_two_people_on_one_account_and_two_accounts_on_one_device(
     world, events = lived("delta")
     people = world.core.people
     assert len(people) > people.accounts
-    both = people.of_account(int(people.account[people.accounts]))
+    both = np.flatnonzero(people.account == people.account[people.accounts])
     assert len(both) == 2
     assert not np.array_equal(people.liking[both[0]], people.liking[both[1]])
     owners = defaultdict(set)
@@ -242,7 +243,7 @@ def test_the_old_policy_feeds_on_its_own_clicks(lived: Callable[..., Any]) -> No
 
 
 def test_four_laws_differ_in_every_rule_and_most_numbers() -> None:
-    rules = ("combine", "keep_looking", "grid", "change", "load")
+    rules = ("combine", "keep_looking", "grid", "enter", "change", "load")
     for one, other in itertools.combinations((LAWS[name] for name in FOUR), 2):
         assert all(getattr(one, rule) is not getattr(other, rule) for rule in rules)
         assert sum(getattr(one, f.name) != getattr(other, f.name) for f in fields(Law)) > 12
