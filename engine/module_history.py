@@ -57,8 +57,7 @@ def remember(
         last, looks = known.today
         if day >= last:
             known.today = (day, looks + 1 if day == last else 1)
-    while len(histories) > MODULES:
-        del histories[min(histories, key=lambda name: histories[name].last_s)]
+    _cap(histories)
 
 
 def decay(histories: Mapping[str, ModuleHistory], factor: float) -> None:
@@ -75,7 +74,15 @@ def join_histories(mine: dict[str, ModuleHistory], theirs: Mapping[str, ModuleHi
             known.counts[key] = known.counts.get(key, 0.0) + count
         if other.last_s > known.last_s:
             known.last_s, known.ignored = other.last_s, other.ignored
+        if known.today[0] == other.today[0]:
+            known.today = (known.today[0], known.today[1] + other.today[1])
         known.today = max(known.today, other.today)
+    _cap(mine)
+
+
+def _cap(histories: dict[str, ModuleHistory]) -> None:
+    while len(histories) > MODULES:
+        del histories[min(histories, key=lambda name: histories[name].last_s)]
 
 
 def read_own(

@@ -32,6 +32,7 @@ from engine.records import (
     InteractionRecord,
     MomentRecord,
     PushRecord,
+    ShownItems,
     UserLogRecord,
     UserRecord,
 )
@@ -318,10 +319,15 @@ def read_look(slate: Slate, r: InteractionRecord | ImpressionRecord) -> Look:
     """
     names = [] if slate.page is None else [name for name, _ in slate.page.modules]
     if isinstance(r, ImpressionRecord):
-        seen = [names.index(m.module_id) for m in r.shown if m.module_id in names]
+        told = [[m.module_id] if m.module_id in names else _modules_of(slate, m) for m in r.shown]
+        seen = [names.index(name) for row in told for name in row if name is not None]
         return Look(max(seen, default=-1) + 1, None)
     act = r.module_id if r.module_id in names else _module_of(slate, r.item)
     return Look(0, None) if act is None else Look(names.index(act) + 1, names.index(act))
+
+
+def _modules_of(slate: Slate, shown: ShownItems) -> list[str | None]:
+    return [_module_of(slate, item) for item in shown.items]
 
 
 def _module_of(slate: Slate, item: int | None) -> str | None:
@@ -553,8 +559,8 @@ def _cap_shown(shown: list[tuple[int, list[int]]]) -> list[tuple[int, list[int]]
 
 def _cap_slates(slates: list[Slate]) -> list[Slate]:
     """The last SLATES; of pages some more, since what comes of a module comes late."""
-    older = [slate for slate in slates[-PAGES:-SLATES] if slate.page is not None]
-    return older + slates[-SLATES:]
+    older = [slate for slate in slates[:-SLATES] if slate.page is not None]
+    return older[SLATES - PAGES :] + slates[-SLATES:]
 
 
 def _keep_device(state: UserState, ts: int, device: Device) -> None:

@@ -67,7 +67,7 @@ class World:
             never_together=[list(group) for group in self.apart],
         )
         objective = load_objective(load_actions())
-        book = ModuleBook(file, ("unknown",), objective, ModuleCounts(), Catalog(), NOW)
+        book = ModuleBook(file, ["unknown"], objective, ModuleCounts(), Catalog(), NOW)
         values = np.linspace(1, 0, ROWS, dtype=np.float32)
         pool = Pool(values, np.full((ROWS, 4), -1, np.int32), NO_SLOT_RULES)
         for shelf, told in zip(book.shelves, self.modules.values(), strict=True):
