@@ -138,7 +138,7 @@ class ModuleBook:
             if items.where:
                 filtered[shelf.number] = self._mask(items.where, size)
             if items.ids:
-                known = [self._catalog.by_id.get(item_id, -1) for item_id in items.ids]
+                known = [self._catalog.by_id.get(name, -1) for name in dict.fromkeys(items.ids)]
                 listed[shelf.number] = np.array([n for n in known if n >= 0], np.int32)
         self._filtered, self._listed, self._changes = filtered, listed, changes
 

@@ -20,6 +20,7 @@ from engine.candidates import (
     Sources,
     first_allowed,
     gather,
+    most_popular,
 )
 from engine.catalog import Catalog
 from engine.eligibility import Eligible
@@ -110,7 +111,7 @@ def bring(shelves: Sequence[Shelf], standing: Standing, asking: Asking) -> Broug
 def _holding(shelf: Shelf, standing: Standing, asking: Asking) -> Holding:
     """What a module holds; its own items are added to those gathered."""
     told, columns = shelf.module.items, asking.catalog.columns
-    most = SPARE * min(told.most, asking.per_module)
+    most = _looked_for(shelf, asking)
     where = _sized(standing.filtered.get(shelf.number), len(asking.allowed))
     allowed = asking.allowed if where is None else asking.allowed & where
     if told.from_ == "for_you":
@@ -128,7 +129,13 @@ def _holding(shelf: Shelf, standing: Standing, asking: Asking) -> Holding:
         found = _continued(shelf, asking)
         return _own(asking, CONTINUE, first_allowed(found, again, most))
     listed = standing.listed.get(shelf.number, np.zeros(0, np.int32))
-    return _own(asking, LISTED, first_allowed(listed, again, told.most))
+    return _own(asking, LISTED, first_allowed(listed, again, most))
+
+
+def _looked_for(shelf: Shelf, asking: Asking) -> int:
+    """How many items are looked for; at least `least`, however few a request asks for."""
+    told = shelf.module.items
+    return SPARE * max(told.least, min(told.most, asking.per_module))
 
 
 def _own(asking: Asking, source: int, items: Items, because: int | None = None) -> Holding:
@@ -137,24 +144,18 @@ def _own(asking: Asking, source: int, items: Items, because: int | None = None) 
 
 
 def _fill_up(shelf: Shelf, mask: Mask, gathered: Items, asking: Asking) -> None:
-    """Where too few of the gathered fit a filter: what is popular, or new, and fits."""
-    most = SPARE * min(shelf.module.items.most, asking.per_module)
-    short = most - int(np.count_nonzero(mask[gathered]))
-    if short <= 0:
-        return
-    allowed = asking.allowed & mask
-    columns = asking.catalog.columns
-    found = first_allowed(columns.popular, allowed, most)
-    asking.added.append((POPULAR, found))
-    if len(found) < most:
-        asking.added.append((FRESH, first_allowed(columns.fresh, allowed, most)))
+    """Where too few of the gathered fit a filter: what is popular and fits."""
+    most = _looked_for(shelf, asking)
+    if int(np.count_nonzero(mask[gathered])) < most:
+        found = most_popular(asking.catalog.columns, asking.allowed & mask, most)
+        asking.added.append((POPULAR, found))
 
 
 def _popular(allowed: Mask, most: int, asking: Asking) -> Items:
     popular = asking.sources.popular
     here = None if popular is None else popular.here(asking.moment)
     if popular is None or here is None:
-        return first_allowed(asking.catalog.columns.popular, allowed, most)
+        return most_popular(asking.catalog.columns, allowed, most)
     return popular.search(here, most, allowed)[0]
 
 

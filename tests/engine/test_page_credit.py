@@ -97,9 +97,9 @@ def test_acting_in_a_module_is_a_look_at_it_and_those_above(make: Make) -> None:
 
 
 def test_an_act_without_its_module_finds_it_by_the_item(make: Make) -> None:
-    for told in ({}, {"module_id": "nobody-knows"}):
+    for named in (None, "nobody-knows"):
         for item, module, above in [(2, "top", []), (3, "mid", ["top"]), (7, "last", [*PAGE][:3])]:
-            act = make.act("u", item, decision_id="d", **told)
+            act = make.act("u", item, decision_id="d", module_id=named)
             expected = looks(*above, module) + Counter({(module, 0): 1})
             assert credited(page(make), act) == expected
 
@@ -317,8 +317,9 @@ def some_days(make: Make, seed: int) -> list[UserLogRecord]:
                 records.append(saw(make, *modules, user=user, decision=decision, ts=ts))
             case 3:
                 module = rng.choice([None, *PAGE])
-                told = {"decision_id": decision, "module_id": module, "ts": ts}
-                records.append(make.act(user, rng.randrange(9), rng.randrange(3), **told))
+                item, term = rng.randrange(9), rng.randrange(3)
+                act = make.act(user, item, term, decision_id=decision, module_id=module, ts=ts)
+                records.append(act)
             case 4:
                 records.append(make.alias(user, f"u{rng.randrange(20)}", ts=ts))
             case 5:
