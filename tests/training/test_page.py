@@ -59,7 +59,7 @@ Liking = Callable[[str, float], float]  # module, hour -> chance that a look bri
 
 
 def modules_file(boost: float = 1.0) -> ModulesFile:
-    """Four modules with two items each; the first has the boost."""
+    """Four modules with two items each; the first has the boost, and every slot much luck."""
     made = {
         name: {
             "title": name,
@@ -68,7 +68,7 @@ def modules_file(boost: float = 1.0) -> ModulesFile:
         }
         for number, name in enumerate(MODULES)
     }
-    return msgspec.convert({"modules": made}, ModulesFile)
+    return msgspec.convert({"modules": made, "choice": {"explore": 0.2}}, ModulesFile)
 
 
 @dataclass
@@ -114,11 +114,11 @@ class PageWorld:
         )
 
     def live(self, days: int, people: int, scorer: ModuleScorer | None = None) -> None:
-        """Everybody comes once a day, in the morning or in the evening."""
+        """Everybody comes once a day, early or late in what counts as one part of it."""
         parts = self.parts(scorer)
         for day in range(days):
             self.book.refresh(START + day * DAY_MS)
-            hours = self.rng.choice([8, 20], people)
+            hours = self.rng.choice([8, 11], people)
             for user in range(people):
                 at_ms = START + day * DAY_MS + int(hours[user]) * HOUR_MS + user * 1000
                 self.visit(f"u{user}", at_ms, parts)
@@ -162,9 +162,9 @@ class PageWorld:
 
 
 def moody(module: str, hour: float) -> float:
-    """Half the modules are for the morning, the others for the evening."""
-    for_morning = MODULES.index(module) % 2 == 0
-    return 0.5 if for_morning == (hour < 12) else 0.03
+    """Half the modules are for the early hours, the others for the late ones."""
+    early = MODULES.index(module) % 2 == 0
+    return 0.5 if early == (hour < 10) else 0.03
 
 
 @pytest.fixture(scope="module")
