@@ -214,7 +214,7 @@ def _shares(centres: Doubles, spreads: Doubles, open_: Flags, explore: float) ->
     middle, scale = centres[floor], spreads[floor]
     first = math.asinh((low - middle) / scale)
     step = (math.asinh((high - middle) / scale) - first) / (POINTS - 1)
-    below = np.zeros(POINTS)  # log of the chance that all of the open lie below a point
+    below = np.ones(POINTS)  # the chance that all of the open lie below a point
     lies = np.ones((len(centres), POINTS))  # the same of each
     for k in range(POINTS):
         point = middle + scale * math.sinh(first + k * step)
@@ -222,14 +222,14 @@ def _shares(centres: Doubles, spreads: Doubles, open_: Flags, explore: float) ->
             if open_[m]:
                 z = (point - centres[m]) / spreads[m]
                 lies[m, k] = max(0.5 * math.erfc(-z / math.sqrt(2.0)), 1e-300)
-                below[k] += math.log(lies[m, k])
+                below[k] *= lies[m, k]
     total = 0.0
     for m in range(len(centres)):
         if open_[m]:
             for k in range(POINTS):
                 point = middle + scale * math.sinh(first + k * step)
                 z = (point - centres[m]) / spreads[m]
-                chance = math.exp(below[k] - z * z / 2) / lies[m, k] / spreads[m]
+                chance = math.exp(-z * z / 2) * (below[k] / lies[m, k]) / spreads[m]
                 found[m] += chance * math.cosh(first + k * step)
             total += found[m]
     for m in range(len(centres)):

@@ -18,6 +18,7 @@ from engine.candidates import (
     Items,
     Mask,
     Sources,
+    are_allowed,
     first_allowed,
     gather,
     most_popular,
@@ -25,12 +26,14 @@ from engine.candidates import (
 from engine.catalog import Catalog
 from engine.eligibility import Eligible
 from engine.module_book import Shelf, Standing
+from engine.modules import OWN_ORDER
 from engine.recommending import Recommending
 from engine.situation import Moment
 from engine.state import TOUCHES, UserState
 from engine.taste import Taste
 from engine.times import DAY_MS
 
+NO_ITEMS: Items = np.zeros(0, np.int32)
 SPARE = 2  # so many times what a module takes are looked for: others may take some first
 
 
@@ -113,23 +116,32 @@ def _holding(shelf: Shelf, standing: Standing, asking: Asking) -> Holding:
     told, columns = shelf.module.items, asking.catalog.columns
     most = _looked_for(shelf, asking)
     where = _sized(standing.filtered.get(shelf.number), len(asking.allowed))
-    allowed = asking.allowed if where is None else asking.allowed & where
     if told.from_ == "for_you":
         return Holding(None, where)
     if told.from_ == "favourite":
         return _favourite(where, asking)
+    if told.from_ in OWN_ORDER:
+        return _in_order(shelf, standing, where, most, asking)
+    allowed = asking.allowed if where is None else asking.allowed & where
     if told.from_ == "popular":
         return _own(asking, POPULAR, _popular(allowed, most, asking))
     if told.from_ == "fresh":
         return _own(asking, FRESH, first_allowed(columns.fresh, allowed, most))
-    if told.from_ == "because":
-        return _because(shelf, allowed, most, asking)
-    again = asking.again if where is None else asking.again & where
-    if told.from_ == "continue":
-        found = _continued(shelf, asking)
-        return _own(asking, CONTINUE, first_allowed(found, again, most))
-    listed = standing.listed.get(shelf.number, np.zeros(0, np.int32))
-    return _own(asking, LISTED, first_allowed(listed, again, most))
+    return _because(shelf, allowed, most, asking)
+
+
+def _in_order(
+    shelf: Shelf, standing: Standing, where: Mask | None, most: int, asking: Asking
+) -> Holding:
+    """Items that keep the order of their list."""
+    if shelf.module.items.from_ == "continue":
+        source, items = CONTINUE, _continued(shelf, asking)
+    else:
+        source, items = LISTED, standing.listed.get(shelf.number, NO_ITEMS)
+    fit = are_allowed(asking.again, items)
+    if where is not None:
+        fit &= are_allowed(where, items)
+    return _own(asking, source, items[fit][:most])
 
 
 def _looked_for(shelf: Shelf, asking: Asking) -> int:
@@ -162,7 +174,7 @@ def _popular(allowed: Mask, most: int, asking: Asking) -> Items:
 def _because(shelf: Shelf, allowed: Mask, most: int, asking: Asking) -> Holding:
     """Like the last item of one of the module's actions."""
     acted = _acted(shelf.module.items.actions, shelf.module.items.days, asking)
-    nothing = np.zeros(0, np.int32)
+    nothing = NO_ITEMS
     if not len(acted):
         return _own(asking, SIMILAR, nothing)
     last = int(acted[-1])
@@ -195,20 +207,25 @@ def _acted(actions: Sequence[str], days: float, asking: Asking) -> NDArray[np.in
     """Items of such acts within the days, oldest first."""
     recent = np.frombuffer(asking.state.recent, TOUCHES)
     since_s = (asking.moment.at_ms - days * DAY_MS) / 1000
-    chosen = np.isin(recent["term"], _terms(actions, asking)) & (recent["at_s"] >= since_s)
-    return recent["item"][chosen].astype(np.int32)
+    chosen = _are(actions, asking)[recent["term"]] & (recent["at_s"] >= since_s)
+    items: Items = recent["item"][chosen].astype(np.int32)
+    return items
 
 
 def _last_acts(actions: Sequence[str], asking: Asking) -> dict[int, int]:
     """Item -> place of its last such act, among all that are kept."""
     recent = np.frombuffer(asking.state.recent, TOUCHES)
-    places = np.flatnonzero(np.isin(recent["term"], _terms(actions, asking)))
+    places = np.flatnonzero(_are(actions, asking)[recent["term"]])
     return {int(recent["item"][place]): int(place) for place in places}
 
 
-def _terms(actions: Sequence[str], asking: Asking) -> list[int]:
-    known = asking.catalog.terms["action"]
-    return [known[action] for action in actions if action in known]
+def _are(actions: Sequence[str], asking: Asking) -> Mask:
+    """bool [256]: the terms of these actions."""
+    known, terms = asking.catalog.terms["action"], np.zeros(256, np.bool_)
+    for action in actions:
+        if action in known:
+            terms[known[action]] = True
+    return terms
 
 
 def _favourite(where: Mask | None, asking: Asking) -> Holding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -18,7 +18,7 @@ from engine.slate import Choice, Pool, fill, room
 
 Rows = NDArray[np.intp]
 Flags = NDArray[np.bool_]
-SEED_BITS = 63
+CHOSEN_FROM = 3  # times as many items as a module takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,14 @@ class _Filling:
         self._open = np.zeros((len(offers), size), np.bool_)  # rows that each may still take
         for number, offer in enumerate(offers):
             self._open[number, offer.rows] = True
+        self._pins = np.array([offer.shelf.module.pin or 0 for offer in offers], np.int64)
+        self._least = np.array([offer.shelf.module.items.least for offer in offers], np.int64)
+        self._waiting = [n for n, offer in enumerate(offers) if offer.shelf.below]
+        # Rules may close more than what is taken.
+        self._ruled = [
+            n for n, offer in enumerate(offers)
+            if offer.pool.held.closes or settings.most_of_category
+        ]  # fmt: skip
         self._rest = np.ones(len(offers), np.bool_)
         self._number = {offer.shelf.number: n for n, offer in enumerate(offers)}
         self._above: list[int] = []
@@ -117,17 +125,19 @@ class _Filling:
 
     def _able(self) -> Flags:
         """bool [offers]: those that may take the next slot."""
-        for number in np.flatnonzero(self._rest).tolist():
-            least = self._offers[number].shelf.module.items.least
-            enough = self._room(number, least)
-            if enough < least:  # for good: items only become fewer
-                self._rest[number] = False
-                self._why[number] = why_nothing(self._offers[number].shelf, enough)
+        enough = self._open.sum(axis=1)
+        for number in self._ruled:
+            if self._rest[number]:
+                enough[number] = self._room(number)
+        for number in np.flatnonzero(self._rest & (enough < self._least)).tolist():
+            self._rest[number] = False  # for good: items only become fewer
+            self._why[number] = why_nothing(self._offers[number].shelf, int(enough[number]))
         able = self._rest.copy()
-        for number in np.flatnonzero(able).tolist():
-            able[number] = not self._waits(number)
-        slot = len(self.slots) + 1
-        pins = np.array([offer.shelf.module.pin or 0 for offer in self._offers])
+        for number in self._waiting:
+            able[number] &= not self._waits(number)
+        slot, pins = len(self.slots) + 1, self._pins
+        if not pins.any():
+            return able
         due = able & (pins > 0) & (pins <= slot)
         if due.any():
             return np.asarray(due & (pins == pins[due].min()))
@@ -139,11 +149,9 @@ class _Filling:
         below = self._offers[number].shelf.below
         return any(self._rest[self._number[other]] for other in below if other in self._number)
 
-    def _room(self, number: int, least: int) -> int:
-        offer, open_ = self._offers[number], self._open[number]
-        if not offer.pool.held.closes and not self._settings.most_of_category:
-            return int(np.count_nonzero(open_))
-        return room(offer.pool, least, open_, self._rows(), self._settings)
+    def _room(self, number: int) -> int:
+        offer, least = self._offers[number], int(self._least[number])
+        return room(offer.pool, least, self._open[number], self._rows(), self._settings)
 
     def _draw(self, able: Flags) -> tuple[int, float, tuple[int, ...], bool]:
         eligible = tuple(np.flatnonzero(able).tolist())
@@ -162,15 +170,23 @@ class _Filling:
     def _fill(self, module: int) -> list[Choice]:
         offer = self._offers[module]
         own = offer.shelf.module.items.from_ in OWN_ORDER
-        return fill(
-            offer.pool,
-            min(offer.shelf.module.items.most, self._asked.items),
+        size = min(offer.shelf.module.items.most, self._asked.items)
+        # Of its best alone: what a row of a few takes from the end of a long pool is chance.
+        rows = np.flatnonzero(self._open[module])
+        if own:
+            rows = rows[np.argsort(-offer.pool.values[rows], kind="stable")]
+        if module not in self._ruled:
+            rows = rows[: CHOSEN_FROM * size]
+        above = self._rows()
+        choices = fill(
+            offer.pool.rows(np.concatenate([above, rows])),
+            size,
             self._plain if own else self._settings,
-            self._random.getrandbits(SEED_BITS),
+            self._random,
             self._asked.explore,
-            self._open[module],
-            self._rows(),
+            above=np.arange(len(above)),
         )
+        return [replace(choice, row=int(rows[choice.row - len(above)])) for choice in choices]
 
     def _rows(self) -> Rows:
         return np.array(self._above, np.intp)

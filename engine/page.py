@@ -58,7 +58,8 @@ async def decide_page(
     moment = parts.situations.read(state, request.device, request.at_ms)
     standing = book.now
     shelves, closed, segments = open_shelves(book, state, moment, request.surface)
-    asking = _asking(request, state, moment, parts)
+    own_order = any(shelf.module.items.from_ in OWN_ORDER for shelf in shelves)
+    asking = _asking(request, state, moment, parts, own_order)
     brought = bring(shelves, standing, asking)
     candidates = brought.candidates
     rows = features.matrix(state, moment, candidates, parts.catalog.columns)
@@ -130,8 +131,12 @@ def likeliest(moment: Moment) -> int:
     return int(np.argmax(moment.probabilities)) if moment.probabilities else 0
 
 
-def _asking(request: Request, state: UserState, moment: Moment, parts: Parts) -> Asking:
+def _asking(
+    request: Request, state: UserState, moment: Moment, parts: Parts, again: bool
+) -> Asking:
+    """For whom items are brought; `again`: what the person acted on may come again in some."""
     asked = parts.catalog, state, request.at_ms, request.filter, request.excluded
+    eligible = find_eligible(*asked, False, parts.rules)
     return Asking(
         state,
         read_taste(state, moment, parts.action_weights, parts.settings.taste),
@@ -139,8 +144,8 @@ def _asking(request: Request, state: UserState, moment: Moment, parts: Parts) ->
         parts.catalog,
         parts.sources,
         parts.settings,
-        find_eligible(*asked, False, parts.rules),
-        find_eligible(*asked, True, parts.rules).allowed,
+        eligible,
+        find_eligible(*asked, True, parts.rules).allowed if again else eligible.allowed,
         request.size,
     )
 

@@ -32,7 +32,7 @@ from engine.diversity import (
     take_in,
 )
 from engine.recommending import SlateSettings
-from engine.slot_rules import Mask, SlotRules
+from engine.slot_rules import NO_SLOT_RULES, Mask, SlotRules
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -52,6 +52,11 @@ class Pool:
     held: SlotRules  # what the operator's rules say of these items
     mix: NDArray[np.float32] | None = None  # the user's shares by category number; see calibrate
 
+    def rows(self, rows: Rows) -> Pool:
+        """Some of it, in this order."""
+        held = self.held if self.held is NO_SLOT_RULES else self.held.rows(rows)
+        return Pool(self.values[rows], self.categories[rows], held, self.mix)
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -67,7 +72,7 @@ def fill(
     pool: Pool,
     size: int,
     settings: SlateSettings,
-    seed: int,
+    seed: int | random.Random,
     explore: bool = True,
     open_: Mask | None = None,
     above: Rows | None = None,
@@ -80,7 +85,7 @@ def fill(
     """
     epsilon = settings.explore if explore else 0.0
     size = min(size, len(pool.values))
-    draw = random.Random(seed).random
+    draw = (seed if isinstance(seed, random.Random) else random.Random(seed)).random
     draws = np.array([draw() for _ in range(size)])
     filled = _filled(pool, draws, epsilon, settings, open_, above)
     return [Choice(*slot) for slot in zip(*(column.tolist() for column in filled), strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,16 @@ class SlotRules:
     pins: tuple[str, ...] = ()  # where each stands in rules.yaml
     sponsored: tuple[str, ...] = ()
     moved: tuple[tuple[str, NDArray[np.float32]], ...] = ()
+
+    def rows(self, rows: NDArray[np.intp]) -> SlotRules:
+        """The same of some rows of the pool, in this order."""
+        taken = {
+            name: getattr(self, name)[rows]
+            for name in ("added", "groups", "first", "second", "pinned", "paid")
+            if len(getattr(self, name))
+        }
+        moved = tuple((label, by[rows]) for label, by in self.moved)
+        return replace(self, moved=moved, **taken)
 
     @property
     def closes(self) -> bool:
