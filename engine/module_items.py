@@ -34,7 +34,7 @@ from engine.taste import Taste
 from engine.times import DAY_MS
 
 NO_ITEMS: Items = np.zeros(0, np.int32)
-SPARE = 2  # so many times what a module takes are looked for: others may take some first
+SPARE = 5  # so many more than a module takes are looked for: others may take some first
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def _in_order(
 def _looked_for(shelf: Shelf, asking: Asking) -> int:
     """How many items are looked for; at least `least`, however few a request asks for."""
     told = shelf.module.items
-    return SPARE * max(told.least, min(told.most, asking.per_module))
+    return SPARE + max(told.least, min(told.most, asking.per_module))
 
 
 def _own(asking: Asking, source: int, items: Items, because: int | None = None) -> Holding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -93,7 +93,7 @@ class _Filling:
         ]  # fmt: skip
         self._rest = np.ones(len(offers), np.bool_)
         self._number = {offer.shelf.number: n for n, offer in enumerate(offers)}
-        self._above: list[int] = []
+        self._above: Rows = np.zeros(0, np.intp)
         self._why: dict[int, str] = {}
         self.slots: list[Slot] = []
 
@@ -106,8 +106,8 @@ class _Filling:
         choices = self._fill(module)
         self.slots.append(Slot(module, choices, propensity, eligible, pinned))
         self._rest[module] = False
-        rows = [choice.row for choice in choices]
-        self._above += rows
+        rows = np.array([choice.row for choice in choices], np.intp)
+        self._above = np.concatenate([self._above, rows])
         self._open[:, rows] = False
         for other in self._offers[module].shelf.apart:
             if self._rest[n := self._number.get(other, module)]:
@@ -151,7 +151,7 @@ class _Filling:
 
     def _room(self, number: int) -> int:
         offer, least = self._offers[number], int(self._least[number])
-        return room(offer.pool, least, self._open[number], self._rows(), self._settings)
+        return room(offer.pool, least, self._open[number], self._above, self._settings)
 
     def _draw(self, able: Flags) -> tuple[int, float, tuple[int, ...], bool]:
         eligible = tuple(np.flatnonzero(able).tolist())
@@ -162,22 +162,26 @@ class _Filling:
         if not self._asked.explore:
             best = max(eligible, key=lambda n: (float(self._found.means[n]), -n))
             return best, 1.0, eligible, False
-        chances = shares(self._found, able, self._asked.floor)
-        reached = np.cumsum(chances[list(eligible)])
-        module = eligible[min(int(np.searchsorted(reached, luck, "right")), len(eligible) - 1)]
-        return module, float(chances[module]), eligible, False
+        chances = shares(self._found, able, self._asked.floor).tolist()
+        module, reached = eligible[-1], 0.0
+        for number in eligible:
+            reached += chances[number]
+            if luck < reached:
+                module = number
+                break
+        return module, chances[module], eligible, False
 
     def _fill(self, module: int) -> list[Choice]:
         offer = self._offers[module]
         own = offer.shelf.module.items.from_ in OWN_ORDER
         size = min(offer.shelf.module.items.most, self._asked.items)
         # Of its best alone: what a row of a few takes from the end of a long pool is chance.
-        rows = np.flatnonzero(self._open[module])
+        (rows,) = self._open[module].nonzero()
         if own:
             rows = rows[np.argsort(-offer.pool.values[rows], kind="stable")]
         if module not in self._ruled:
             rows = rows[: CHOSEN_FROM * size]
-        above = self._rows()
+        above = self._above
         choices = fill(
             offer.pool.rows(np.concatenate([above, rows])),
             size,
@@ -186,7 +190,7 @@ class _Filling:
             self._asked.explore,
             above=np.arange(len(above)),
         )
-        return [replace(choice, row=int(rows[choice.row - len(above)])) for choice in choices]
-
-    def _rows(self) -> Rows:
-        return np.array(self._above, np.intp)
+        places, first = rows.tolist(), len(above)
+        return [
+            Choice(places[one.row - first], one.value, one.propensity, one.rule) for one in choices
+        ]

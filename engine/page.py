@@ -64,7 +64,7 @@ async def decide_page(
     candidates = brought.candidates
     rows = features.matrix(state, moment, candidates, parts.catalog.columns)
     late = parts.clock() > deadline
-    ranked = rank_pool(request, parts, candidates, rows, len(rows), late)
+    ranked = rank_pool(request, parts, candidates, rows, None, late)
     items = candidates.items[ranked.rows]
     pool = make_pool(request, state, parts, asking.taste, items, ranked.values)
     situation, segment = likeliest(moment), segments[0] if segments else ""

@@ -36,6 +36,7 @@ from engine.ranking import (
     rank,
     rank_by_likeness,
     rank_by_retrieval,
+    rank_every,
     rank_plainly,
 )
 from engine.recommending import Recommending
@@ -265,10 +266,13 @@ def rank_pool(
     parts: Parts,
     candidates: Candidates,
     rows: NDArray[np.float32],
-    most: int,
+    most: int | None,
     late: bool,
 ) -> Ranked:
-    """The best `most` candidates, by what the release has; by popularity where it is late."""
+    """The best `most` candidates, or every one, by what the release has; by popularity if late."""
+    if most is None and parts.ranker is not None and not late and parts.release is not None:
+        return rank_every(parts.ranker, parts.outcome_weights, rows, 2 * parts.settings.ranked)
+    most = len(rows) if most is None else most
     if late or parts.release is None:
         return rank_plainly(candidates, most)
     if request.like is not None:

@@ -52,6 +52,15 @@ def rank(ranker: Ranker, weights: Rows, features: Rows, most: int) -> Ranked:
     return Ranked(rows[order], values[order])
 
 
+def rank_every(ranker: Ranker, weights: Rows, features: Rows, best: int) -> Ranked:
+    """All candidates: the `best` by the first trees are valued by all, the rest by the first."""
+    values = ranker.first_chances(features) @ weights
+    rows = _best(values, best)
+    values[rows] = ranker.chances(features[rows]) @ weights
+    order = _best(values, len(values))
+    return Ranked(order, values[order])
+
+
 def rank_by_retrieval(candidates: Candidates, most: int) -> Ranked:
     """Where no ranker is published: by the factors, and some by likeness to the last touches.
 
