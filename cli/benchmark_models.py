@@ -18,6 +18,7 @@ import typer
 
 from cli import (
     benchmark_context,
+    benchmark_diversity,
     benchmark_motion,
     benchmark_pages,
     benchmark_situations,
@@ -62,6 +63,7 @@ def register(app: typer.Typer) -> None:
     benchmark_motion.register(app)
     benchmark_context.register(app)
     benchmark_pages.register(app)
+    benchmark_diversity.register(app)
     benchmark_speed.register(app)
     benchmark_world.register(app)
     benchmark_situations.register(app)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.page_commands import train_page
 from cli.situation_commands import train_situation
 from cli.terminal import NOT_BETTER, complain, console, print_json, say, settings_of
 
@@ -53,7 +54,8 @@ def train(
 ) -> None:
     """Train on the log, evaluate on its latest part, publish what proved better.
 
-    `situation` is trained apart: on the moments that people labelled.
+    `situation` and `page` are trained apart: on the moments that people labelled, and on what
+    came of pages.
 
     Exit code 0: published; 3: not better than what serves; 1: failed.
     """
@@ -61,6 +63,9 @@ def train(
 
     if names == ["situation"]:
         train_situation(not no_publish, refit, as_json)
+        return
+    if names == ["page"]:
+        train_page(not no_publish, as_json)
         return
     with _job(names or [], since, until, settings) as (job, registry):
         job = replace(job, publish=not no_publish, search=search)

@@ -148,6 +148,7 @@ def _decided_page(page: Page) -> DecidedPage:
         page.propensity,
         page.situation,
         page.segment,
+        page.part,
         scores,
         page.asked,
         page.locale,

@@ -83,7 +83,6 @@ class Standing:
     """What is known of all modules at one time."""
 
     rates: Rates
-    worth: NDArray[np.float64]  # [terms] of an act, in the objective's
     filtered: Mapping[int, Mask]  # module -> bool [items], where it has a filter
     listed: Mapping[int, Items]  # module -> its own list
 
@@ -120,9 +119,7 @@ class ModuleBook:
         worth = self._objective.worth_of_acts(self._catalog.terms["action"])
         tables = self._counts.tables(self.axes, worth, choice.half_life_days, at_ms)
         self._look_at_items()
-        self.now = Standing(
-            rates(tables, choice, self._wanted), worth, self._filtered, self._listed
-        )
+        self.now = Standing(rates(tables, choice, self._wanted), self._filtered, self._listed)
         return self.now
 
     def segments_of(self, state: UserState) -> list[str]:

@@ -1,4 +1,4 @@
-"""What came of modules, over all people: looks and acts by situation, segment and week.
+"""What came of modules, over all people: looks and acts by situation, segment, time and week.
 
 The fold counts whole numbers in cells of a week; they change in its commit and are followed by
 every replica. Weights come in only when they are read: half-life and objective can change without
@@ -7,6 +7,7 @@ folding anything again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,7 +21,9 @@ Table = NDArray[np.float64]
 Doubles = NDArray[np.float64]
 WEEK_MS = 7 * DAY_MS
 WEEKS = 26  # kept
-LOOK = -1  # the term of a look; acts count under their action's
+LOOK = -1  # the term of a look …
+USED = -2  # … and of one in which something was done, once; acts count under their action's
+PARTS = 6  # of a local day
 
 
 class Cell(NamedTuple):
@@ -29,6 +32,7 @@ class Cell(NamedTuple):
     module_id: str
     segment: str  # "" for people of none
     situation: int  # number in situations.yaml, the likeliest as it was decided
+    part: int  # of the local day, as it was decided
     week: int  # since 1970
     term: int  # of the action; LOOK
 
@@ -38,24 +42,30 @@ def week_of(ts: int) -> int:
     return ts // WEEK_MS
 
 
+def part_of(hour: float) -> int:
+    """The part of a local day that an hour 0–24 lies in."""
+    return int(hour) % 24 * PARTS // 24
+
+
 def field_of(cell: Cell) -> str:
     """The cell as a name that no item counter has."""
-    return f"@{cell.week}:{cell.situation}:{cell.term}:{cell.segment}:{cell.module_id}"
+    where = f"{cell.week}:{cell.situation}:{cell.part}:{cell.term}"
+    return f"@{where}:{cell.segment}:{cell.module_id}"
 
 
 def cell_of(field: str) -> Cell:
     """The cell of such a name."""
-    week, situation, term, segment, module_id = field.removeprefix("@").split(":", 4)
-    return Cell(module_id, segment, int(situation), int(week), int(term))
+    week, situation, part, term, segment, module_id = field.removeprefix("@").split(":", 5)
+    return Cell(module_id, segment, int(situation), int(part), int(week), int(term))
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleTables:
-    """Discounted counts, float64 [modules, situations, segments]; worth is in the objective's."""
+    """Discounted counts."""
 
-    looks: Table
-    worth: Table
-    square: Table  # of the acts' worths: how uneven they are
+    looks: Table  # float64 [modules, situations, segments, parts of a day]
+    used: Table  # the same; of the looks, those in which something was done
+    worth: Doubles  # float64 [modules] of all acts, in the objective's
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +83,7 @@ class ModuleCounts:
     def __init__(self) -> None:
         self._rows: dict[Cell, int] = {}
         self._names: dict[str, int] = {}  # of modules and segments, by first appearance
-        self._keys = np.zeros((64, 5), np.int64)  # module, segment, situation, week, term
+        self._keys = np.zeros((64, 6), np.int64)  # module, segment, situation, part, week, term
         self._totals = np.zeros(64, np.int64)
         self._of: dict[int, dict[Cell, int]] = {}  # partition -> its totals
 
@@ -98,25 +108,24 @@ class ModuleCounts:
 
     def tables(self, axes: Axes, worth: Doubles, half_life_days: float, at_ms: int) -> ModuleTables:
         """Sums over the cells; `worth` float64 [terms] is what an act is worth by its term."""
-        shape = len(axes.modules), axes.situations, len(axes.segments)
+        shape = len(axes.modules), axes.situations, len(axes.segments), PARTS
         rows = len(self._rows)
-        module, segment, situation, week, term = self._keys[:rows].T
+        module, segment, situation, part, week, term = self._keys[:rows].T
         module, segment = self._within(axes.modules)[module], self._within(axes.segments)[segment]
         age = np.maximum(at_ms / WEEK_MS - week - 0.5, 0.0)
         inside = (module >= 0) & (segment >= 0) & (situation < shape[1]) & (age <= WEEKS)
         inside &= term < len(worth)
         weighed = self._totals[:rows] * np.exp2(-7 * age / half_life_days) * inside
-        at = np.where(inside, (module * shape[1] + situation) * shape[2] + segment, 0)
-        looked = term == LOOK
-        each = np.append(worth, 0.0)[np.where(inside, term, LOOK)]  # a look is worth nothing
+        at = ((module * shape[1] + situation) * shape[2] + segment) * PARTS + part
 
-        def table(values: Doubles) -> Table:
-            sums = np.bincount(at, values, int(np.prod(shape)))
+        def table(what: int) -> Table:
+            sums = np.bincount(np.where(inside, at, 0), weighed * (term == what), math.prod(shape))
             return np.asarray(sums, np.float64).reshape(shape)
 
-        return ModuleTables(
-            table(weighed * looked), table(weighed * each), table(weighed * each * each)
-        )
+        acted = inside & (term >= 0)
+        value = weighed * np.append(worth, 0.0)[np.where(acted, term, -1)]
+        values = np.bincount(np.where(inside, module, 0), value, len(axes.modules))
+        return ModuleTables(table(LOOK), table(USED), np.asarray(values, np.float64))
 
     def _row(self, cell: Cell) -> int:
         row = self._rows.get(cell)
@@ -129,7 +138,7 @@ class ModuleCounts:
         names = self._names
         module = names.setdefault(cell.module_id, len(names))
         segment = names.setdefault(cell.segment, len(names))
-        self._keys[row] = module, segment, cell.situation, cell.week, cell.term
+        self._keys[row] = module, segment, cell.situation, cell.part, cell.week, cell.term
         self._rows[cell] = row  # last: who reads sees whole rows
         return row
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.module_counts import LOOK, Cell
+from engine.module_counts import LOOK, USED, Cell
 
 MODULES = 40  # of a person; the one not looked at for longest goes
 DAY_S = 86_400
@@ -18,7 +18,7 @@ DAY_S = 86_400
 class ModuleHistory(msgspec.Struct, array_like=True, gc=False):
     """Looks at one module, and what was done in it."""
 
-    counts: dict[int, float] = {}  # by situation and term, decayed, at the state's landmark
+    counts: dict[int, float] = {}  # by situation, see key_of; decayed, at the state's landmark
     last_s: int = 0  # of the last look
     ignored: int = 0  # looks since something was done in it
     today: tuple[int, int] = (0, 0)  # local day of the last look, looks on it
@@ -26,31 +26,30 @@ class ModuleHistory(msgspec.Struct, array_like=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """The same of all modules that are asked about, decayed to now: float64 [modules, situations].
-
-    `worth` is in the objective's.
-    """
+    """The same of the modules asked about, decayed to now: float64 [modules, situations]."""
 
     looks: NDArray[np.float64]
-    worth: NDArray[np.float64]
+    used: NDArray[np.float64]  # looks in which something was done
 
 
-def key_of(situation: int, term: int) -> int:
-    """Where a count stands in ModuleHistory.counts."""
-    return situation << 9 | term + 1
+def key_of(situation: int, used: bool) -> int:
+    """Where looks, or those in which something was done, stand in ModuleHistory.counts."""
+    return situation << 1 | used
 
 
 def remember(
     histories: dict[str, ModuleHistory], cells: Sequence[Cell], at_s: int, day: int, weight: float
 ) -> None:
-    """Take looks and acts in; `day` is the local one, `weight` the decayed count's increase."""
+    """Take looks and uses in; `day` is the local one, `weight` the decayed count's increase."""
     for cell in cells:
+        if cell.term not in (LOOK, USED):
+            continue
         known = histories.get(cell.module_id)
         if known is None:
             known = histories[cell.module_id] = ModuleHistory()
-        key = key_of(cell.situation, cell.term)
+        key = key_of(cell.situation, cell.term == USED)
         known.counts[key] = known.counts.get(key, 0.0) + weight
-        if cell.term != LOOK:
+        if cell.term == USED:
             known.ignored = 0
             continue
         known.ignored += 1
@@ -87,30 +86,16 @@ def _cap(histories: dict[str, ModuleHistory]) -> None:
 
 
 def read_own(
-    histories: Mapping[str, ModuleHistory],
-    modules: Sequence[str],
-    situations: int,
-    worth: NDArray[np.float64],
-    factor: float,
+    histories: Mapping[str, ModuleHistory], modules: Sequence[str], situations: int, factor: float
 ) -> Own | None:
-    """The history with these modules, times `factor`; None where there is none.
-
-    worth float64 [terms]: what an act is worth by its action's term.
-    """
+    """The history with these modules, times `factor`; None where there is none."""
     if not histories:
         return None
-    looks = np.zeros((len(modules), situations))
-    value = np.zeros((len(modules), situations))
+    tables = np.zeros((2, len(modules), situations))
     for number, name in enumerate(modules):
         known = histories.get(name)
-        if known is None:
-            continue
-        for key, count in known.counts.items():
-            situation, term = key >> 9, (key & 511) - 1
-            if situation >= situations or term >= len(worth):
-                continue
-            if term == LOOK:
-                looks[number, situation] += count * factor
-            else:
-                value[number, situation] += count * factor * worth[term]
-    return Own(looks, value)
+        if known is not None:
+            for key, count in known.counts.items():
+                if key >> 1 < situations:
+                    tables[key & 1, number, key >> 1] = count * factor
+    return Own(tables[0], tables[1])

@@ -21,7 +21,8 @@ from engine import features
 from engine.candidates import Items
 from engine.eligibility import find_eligible
 from engine.module_book import ModuleBook, Shelf, Standing, open_shelves
-from engine.module_choice import Doubles, Estimates, ModuleScorer, estimate
+from engine.module_choice import Doubles, Estimates, Here, ModuleScorer, estimate
+from engine.module_counts import part_of
 from engine.module_history import read_own
 from engine.module_items import Asking, Brought, Holding, bring
 from engine.module_slots import Asked, Offer, Slot, fill_page
@@ -66,9 +67,10 @@ async def decide_page(
     items = candidates.items[ranked.rows]
     pool = make_pool(request, state, parts, asking.taste, items, ranked.values)
     situation, segment = likeliest(moment), segments[0] if segments else ""
+    here = Here(situation, book.axes.segments.index(segment), part_of(moment.hour))
     numbers = np.array([shelf.number for shelf in shelves], np.intp)
-    counted = _counted(book, standing, state, request.at_ms, situation, segment).rows(numbers)
-    learned = _learned(parts.module_scorer, shelves, counted, standing.rates.act, moment, segment)
+    counted = _counted(book, standing, state, request.at_ms, here).rows(numbers)
+    learned = _learned(parts.module_scorer, shelves, counted, moment, segment)
     offered = learned.times(book.boosts[numbers])
     offers = [
         _offer(shelf, of_shelf, ranked, _ruled(pool, items, shelf, request, state, parts))
@@ -76,7 +78,7 @@ async def decide_page(
     ]
     asked = Asked(modules, request.size, request.seed, request.explore, book.file.choice.explore)
     slots, empty = fill_page(offers, offered, parts.settings.slate, asked)
-    worth = offered.means * standing.rates.act
+    worth = offered.means
     tongue = locale or attribute(state, "locale")
     placed = [
         _placed(slot, shelves, brought, float(worth[slot.module]), tongue, parts) for slot in slots
@@ -84,9 +86,10 @@ async def decide_page(
     page = Page(
         placed,
         _by_name(shelves, worth),
-        _by_name(shelves, counted.means * standing.rates.act),
+        _by_name(shelves, counted.means),
         closed | {shelves[n].module_id: why for n, why in empty.items()},
         situation,
+        here.part,
         segments,
         modules,
         locale,
@@ -150,30 +153,24 @@ def _learned(
     scorer: ModuleScorer | None,
     shelves: Sequence[Shelf],
     counted: Estimates,
-    act: float,
     moment: Moment,
     segment: str,
 ) -> Estimates:
     """What a model makes of the counts: other means, the same doubt."""
     if scorer is None or not shelves:
         return counted
-    names, before = [shelf.module_id for shelf in shelves], counted.means * act
+    names, before = [shelf.module_id for shelf in shelves], counted.means
     return counted.times(scorer.worth(names, before, moment, segment) / before)
 
 
 def _counted(
-    book: ModuleBook,
-    standing: Standing,
-    state: UserState,
-    at_ms: int,
-    situation: int,
-    segment: str,
+    book: ModuleBook, standing: Standing, state: UserState, at_ms: int, here: Here
 ) -> Estimates:
     """What a look at each module of the file is worth by the counts."""
     axes = book.axes
     factor = read_decayed(state, 1.0, MONTH_HALF_LIFE_MS, at_ms) if state.modules else 1.0
-    own = read_own(state.modules, axes.modules, axes.situations, standing.worth, factor)
-    return estimate(standing.rates, situation, axes.segments.index(segment), own)
+    own = read_own(state.modules, axes.modules, axes.situations, factor)
+    return estimate(standing.rates, here, own)
 
 
 def _offer(shelf: Shelf, rows: np.typing.NDArray[np.intp], ranked: Ranked, pool: Pool) -> Offer:

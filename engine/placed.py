@@ -33,6 +33,7 @@ class Page:
     counted: Mapping[str, float]  # the same by counts alone, before models and boosts
     closed: Mapping[str, str]  # why the others do not stand here
     situation: int  # the likeliest, by number, whether it is named or not
+    part: int  # of the local day
     segments: list[str]  # the person's
     asked: int  # how many modules
     locale: str | None = None

@@ -197,6 +197,7 @@ class DecidedPage(msgspec.Struct, frozen=True, omit_defaults=True):
     propensity: float  # of all the modules in their order
     situation: int  # the likeliest, by number
     segment: str = ""
+    part: int = 0  # of the local day, see engine.module_counts
     scores: list[float] = []  # of `modules`
     asked: int = 0  # how many modules
     locale: str | None = None

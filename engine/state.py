@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from engine import routine, signals
 from engine.device import Device
-from engine.module_counts import LOOK, Cell, week_of
+from engine.module_counts import LOOK, USED, Cell, week_of
 from engine.module_history import ModuleHistory, decay, join_histories, remember
 from engine.records import (
     CarryRecord,
@@ -84,7 +84,9 @@ class ShownPage(msgspec.Struct, array_like=True, gc=False):
     modules: list[tuple[str, int]]  # from the top: id, and where its items end in the slate's
     situation: int
     segment: str
+    part: int = 0
     looked_upto: int = 0
+    used: list[int] = []  # modules in which something was done
     implied: list[int] = []  # items that acts alone say were seen
 
 
@@ -251,7 +253,9 @@ def _decision(state: UserState, r: DecisionRecord) -> None:
     if r.page is not None:
         ends = itertools.accumulate(module.items for module in r.page.placed)
         placed = [module.module_id for module in r.page.placed]
-        page = ShownPage(list(zip(placed, ends, strict=True)), r.page.situation, r.page.segment)
+        page = ShownPage(
+            list(zip(placed, ends, strict=True)), r.page.situation, r.page.segment, r.page.part
+        )
     state.slates = _cap_slates([*state.slates, Slate(r.decision_id, items, page=page)])
     if r.device is not None:
         _keep_device(state, min(r.ts, r.known_ms), r.device)  # decided "as if" has no later device
@@ -285,12 +289,16 @@ def _credit_modules(state: UserState, r: InteractionRecord | ImpressionRecord) -
         return []
     page, week = slate.page, week_of(r.ts)
     told = read_look(slate, r)
-    looked = page.modules[page.looked_upto : told.upto]
+    counted = [(name, LOOK) for name, _ in page.modules[page.looked_upto : told.upto]]
     page.looked_upto = max(page.looked_upto, told.upto)
-    cells = [Cell(name, page.segment, page.situation, week, LOOK) for name, _ in looked]
     if told.acted is not None and isinstance(r, InteractionRecord):
         name, _ = page.modules[told.acted]
-        cells.append(Cell(name, page.segment, page.situation, week, r.term))
+        counted.append((name, r.term))
+        if r.weight > 0 and told.acted not in page.used:
+            page.used.append(told.acted)
+            counted.append((name, USED))
+    context = page.segment, page.situation, page.part, week
+    cells = [Cell(name, *context, term) for name, term in counted]
     if cells:
         _, month = _lift(state, r.ts)
         day = local_day(r.ts, time_zone(state))

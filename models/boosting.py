@@ -271,7 +271,6 @@ class WorthSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows_in_leaf: Positive = 50
     evidence_in_leaf: Annotated[float, msgspec.Meta(ge=0)] = 10.0
     l2: Annotated[float, msgspec.Meta(ge=0)] = 10.0
-    columns: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5  # share of them a tree may read
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +321,6 @@ def fit_worth(
         "min_data_in_leaf": settings.rows_in_leaf,
         "min_sum_hessian_in_leaf": settings.evidence_in_leaf,
         "lambda_l2": settings.l2,
-        "feature_fraction": settings.columns,
         "max_delta_step": 1.0,
         "seed": seed,
         "deterministic": True,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from engine.choosing import ChoiceSettings
 from engine.compiled import compiled_sum
-from engine.module_choice import estimate, rates
+from engine.module_choice import Here, estimate, rates
 from engine.module_counts import ModuleTables
 from training.carousel import Carousel, Doubles, Floats, Ints, Shown
 
@@ -113,15 +113,14 @@ class Kairos(OfSegments):
         self.settings = settings
 
     def rank(self, rng: np.random.Generator) -> Ranked:
-        tables = ModuleTables(
-            self.looks[:, None, :], self.clicks[:, None, :], self.clicks[:, None, :]
-        )
+        looks, clicks = (of[:, None, :, None] for of in (self.looks, self.clicks))
+        tables = ModuleTables(looks, clicks, self.clicks.sum(axis=1))
         found = rates(tables, self.settings)
         size = self.world.size
         ranked = np.zeros((size.segments, DRAWS, size.slots), np.int64)
         lane = np.arange(DRAWS)
         for segment in range(size.segments):
-            known = estimate(found, 0, segment, None)
+            known = estimate(found, Here(0, segment, 0), None)
             centres, spreads = known.centres.astype(np.float32), known.spreads.astype(np.float32)
             taken = np.zeros((DRAWS, size.playlists), np.float32)
             for slot in range(size.slots):

@@ -7,7 +7,8 @@
               of which what was taken up next is right and a draw of the others is wrong
 
 What was shown and not seen is left out. Without an impression, acting on an item says that all
-above it was seen.
+above it was seen; on a page that holds for the items before it in its own module's row, and of a
+row in which nothing was done nobody knows how far it was seen.
 """
 
 from __future__ import annotations
@@ -62,6 +63,13 @@ class Seen:
     point: Point
     items: list[int]  # in slot order
     seen: list[int]  # slots
+    places: list[int]  # of the items, each in its list or in its module's row
+    page: bool = False
+
+    @property
+    def seen_places(self) -> NDArray[np.int32]:
+        """int32 [seen]."""
+        return np.array([self.places[slot] for slot in self.seen], np.int32)
 
 
 def seen_decisions(
@@ -74,21 +82,26 @@ def seen_decisions(
     found = []
     for row in np.random.default_rng(seed).permutation(rows).tolist():
         decision = history.decisions[row]
-        slots = _seen_slots(decision.items, came_up.get(row), labeller.acted_on(row))
+        slots = _seen_slots(decision, came_up.get(row), labeller.acted_on(row))
         if slots:
             point = Point(history.users[decision.owner], decision.at_ms, decision.position)
             user = int(history.now[decision.owner])
-            found.append(Seen(row, user, point, decision.items, slots))
+            page = bool(decision.ends)
+            found.append(Seen(row, user, point, decision.items, slots, decision.places, page))
             if len(found) == most:
                 break
     return sorted(found, key=lambda decision: decision.row)
 
 
-def _seen_slots(items: Sequence[int], came_up: set[int] | None, acted_on: set[int]) -> list[int]:
+def _seen_slots(decision: Decision, came_up: set[int] | None, acted_on: set[int]) -> list[int]:
+    items = decision.items
     if came_up is not None:
         return [slot for slot, item in enumerate(items) if item in came_up]
-    last = max((slot for slot, item in enumerate(items) if item in acted_on), default=-1)
-    return list(range(last + 1))
+    seen: list[int] = []
+    for start, end in decision.rows:
+        acted = [slot for slot in range(start, end) if items[slot] in acted_on]
+        seen += range(start, max(acted, default=start - 1) + 1)
+    return seen
 
 
 def _came_up(history: History) -> dict[int, set[int]]:
@@ -215,7 +228,7 @@ def sampled_rows(
 
 def _labelled(one: Seen, table: Floats, slots: Sequence[int], labeller: Labeller) -> Rows:
     table = table.copy()
-    table[:, features.COLUMN["position"]] = slots
+    table[:, features.COLUMN["position"]] = [one.places[slot] for slot in slots]
     shown = [one.items[slot] for slot in slots]
     labels = labeller.of_decision(one.row, one.user, one.point.at_ms, shown)
     return _part(table, labels, one.row, one.user)

@@ -6,7 +6,9 @@ before its user's erasure does not count, and a visitor who logged in is the use
 
 from __future__ import annotations
 
+import itertools
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -62,7 +64,7 @@ class Acts:
 
 
 class Decision(msgspec.Struct, gc=False):
-    """A slate as it was decided."""
+    """A slate as it was decided; a list is one row of items, a page has one for each module."""
 
     decision_id: str
     owner: int
@@ -70,6 +72,18 @@ class Decision(msgspec.Struct, gc=False):
     items: list[int]  # in slot order
     position: int | None = None  # at which the user's state stood; None: not told
     moment: Moment | None = None  # as it was decided in
+    ends: list[int] = []  # of a page: where each module's items end
+
+    @property
+    def rows(self) -> list[tuple[int, int]]:
+        """Where each row begins and ends among the items."""
+        return list(itertools.pairwise([0, *(self.ends or [len(self.items)])]))
+
+    @property
+    def places(self) -> list[int]:
+        """The place of each item in its row."""
+        starts = [0, *self.ends]
+        return [slot - starts[bisect_right(self.ends, slot)] for slot in range(len(self.items))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +121,7 @@ class History:
         acts, shown = self.acts, self.shown
         seen = (shown.at_ms >= since) & (shown.at_ms < until)
         decisions = [
-            one if since <= one.at_ms < until else msgspec.structs.replace(one, items=[])
+            one if since <= one.at_ms < until else msgspec.structs.replace(one, items=[], ends=[])
             for one in self.decisions
         ]
         return replace(
@@ -234,6 +248,9 @@ class _Reader:
         slots = sorted(record.slots, key=lambda slot: slot.position)
         at_ms = record.ts if record.imported else record.arrived
         decision = Decision(record.decision_id, user, at_ms, [slot.item for slot in slots])
+        if record.page is not None:
+            lengths = (module.items for module in record.page.placed)
+            decision.ends = list(itertools.accumulate(lengths))
         if record.moment is not None:
             decision.position = record.state_position
             decision.at_ms = record.ts

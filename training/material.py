@@ -31,7 +31,7 @@ from training.datasets import (
     seen_decisions,
 )
 from training.evaluate import Judged, Trial, evaluate, evaluate_shown
-from training.examination import examination
+from training.examination import Examined, examine
 from training.history import Acts, History
 from training.item_history import ItemHistory
 from training.labels import Labeller
@@ -132,8 +132,8 @@ class Material:
                     self.base.situations,
                 )
                 shown = np.array([one.items[slot] for slot in one.seen], np.int32)
-                lower = self.examination[np.minimum(one.seen, len(self.examination) - 1)]
-                found.append(Judged(one.user, one.point, moment, shown, gains / lower))
+                weighed = gains / self.examined.at(one)
+                found.append(Judged(one.user, one.point, moment, shown, weighed))
                 if len(found) == self.job.training.evaluation.moments:
                     break
         return sorted(found, key=lambda one: one.point.at_ms)
@@ -150,15 +150,11 @@ class Material:
         return gains
 
     @cached_property
-    def examination(self) -> NDArray[np.float64]:
-        """float64 [slots]: how much is done with a slot's items, of what the first slot gets."""
+    def examined(self) -> Examined:
+        """How much is done with what stands lower, of what stands first."""
         source = self.train_rows
-        slots = [np.array(one.seen, np.int32) for one in source.decisions]
-        items = [np.array(one.items, np.int32)[one.seen] for one in source.decisions]
         acted = [self._gains(source, one) > 0 for one in source.decisions]
-        if not slots:
-            return np.ones(1)
-        return examination(np.concatenate(items), np.concatenate(slots), np.concatenate(acted))
+        return examine(source.decisions, acted)
 
     def believes_shown(self, judged: Sequence[Judged]) -> bool:
         """Whether there are decisions enough to judge by: see training.evaluate."""

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from engine.choosing import ChoiceSettings
-from engine.module_choice import Estimates, Flags, estimate, rates, shares
+from engine.module_choice import (
+    Doubles,
+    Estimates,
+    Flags,
+    Here,
+    Rates,
+    estimate,
+    rates,
+    shares,
+)
 from engine.module_counts import ModuleTables, Table
 from engine.module_history import Own
 
@@ -27,9 +36,14 @@ def all_of(count: int) -> Flags:
     return np.ones(count, np.bool_)
 
 
-def tables(looks: Table, worth: Table) -> ModuleTables:
-    """Acts that are worth 1 each."""
-    return ModuleTables(looks, worth, np.maximum(worth, 0.0))
+def tables(looks: Table, used: Table) -> ModuleTables:
+    """[modules, situations, segments], at one time of day; a use is worth 1."""
+    return ModuleTables(looks[..., None], np.maximum(used, 0.0)[..., None], used.sum(axis=(1, 2)))
+
+
+def means(found: Rates, situation: int = 0, segment: int = 0) -> Doubles:
+    """What a look at each module is worth to somebody unknown."""
+    return estimate(found, Here(situation, segment, 0), None).means
 
 
 WORLDS = {
@@ -102,22 +116,24 @@ def test_a_segment_without_looks_is_the_whole() -> None:
     looks, worth = np.zeros((2, 1, 3)), np.zeros((2, 1, 3))
     looks[:, 0, :2], worth[:, 0, :2] = 1e4, [[300.0, 300.0], [100.0, 100.0]]
     found = rates(tables(looks, worth), SETTINGS)
-    assert found.means[:, 0, 2] == pytest.approx([0.03, 0.01], rel=0.01)
+    assert means(found, 0, 2) == pytest.approx([0.03, 0.01], rel=0.01)
 
 
 def test_a_segment_with_many_looks_goes_by_its_own_rate() -> None:
     looks = np.full((2, 1, 2), 1e7)
     worth = np.array([[[8e5, 1e5]], [[2e5, 2e5]]])
     found = rates(tables(looks, worth), SETTINGS)
-    assert found.means[:, 0] == pytest.approx(worth[:, 0] / looks[:, 0], rel=0.01)
+    for segment in (0, 1):
+        own = worth[:, 0, segment] / looks[:, 0, segment]
+        assert means(found, 0, segment) == pytest.approx(own, rel=0.01)
 
 
 def test_a_little_data_lies_between() -> None:
     looks = np.array([[[1e6, 400.0]], [[1e6, 400.0]]])
     worth = np.array([[[5e4, 60.0]], [[5e4, 0.0]]])
     found = rates(tables(looks, worth), SETTINGS)
-    assert 0.05 < found.means[0, 0, 1] < 0.15
-    assert 0.0 < found.means[1, 0, 1] < 0.05
+    assert 0.05 < means(found, 0, 1)[0] < 0.15
+    assert 0.0 < means(found, 0, 1)[1] < 0.05
 
 
 def test_people_of_one_situation_are_not_credited_with_it_twice() -> None:
@@ -126,16 +142,16 @@ def test_people_of_one_situation_are_not_credited_with_it_twice() -> None:
     looks[0] = [[1e6, 0.0], [0.0, 1e6]]  # each segment comes in a situation of its own
     worth[0] = [[9e4, 0.0], [0.0, 1e4]]
     found = rates(tables(looks, worth), SETTINGS)
-    assert found.means[0, 0, 0] == pytest.approx(0.09, rel=0.01)
-    assert found.means[0, 1, 1] == pytest.approx(0.01, rel=0.01)
+    assert means(found, 0, 0)[0] == pytest.approx(0.09, rel=0.01)
+    assert means(found, 1, 1)[0] == pytest.approx(0.01, rel=0.01)
 
 
 def test_a_module_nobody_saw_starts_below_the_mean_and_unsure() -> None:
     looks, worth = np.full((3, 1, 1), 1e4), np.full((3, 1, 1), 500.0)
     looks[2], worth[2] = 0.0, 0.0
     found = rates(tables(looks, worth), SETTINGS)
-    known = estimate(found, 0, 0, None)
-    assert found.means[2, 0, 0] == pytest.approx(SETTINGS.prior_share * 0.05, rel=1e-3)
+    known = estimate(found, Here(0, 0, 0), None)
+    assert means(found)[2] == pytest.approx(SETTINGS.prior_share * 0.05, rel=1e-3)
     assert known.spreads[2] > 5 * known.spreads[0]
 
 
@@ -144,14 +160,16 @@ def test_curiosity_widens_what_is_believed_without_raising_it() -> None:
     for curiosity in (0.0, 0.5, 2.0):
         settings = msgspec.structs.replace(SETTINGS, curiosity=curiosity)
         found = rates(tables(looks, worth), settings)
-        known = estimate(found, 0, 0, None)
-        assert known.means == pytest.approx(found.means[:, 0, 0])
+        known = estimate(found, Here(0, 0, 0), None)
+        assert known.means == pytest.approx(found.whole * found.value)
 
 
 def test_a_person_goes_by_their_own_rate_with_enough_of_it() -> None:
     found = rates(tables(np.full((2, 2, 1), 1e5), np.full((2, 2, 1), 5e3)), SETTINGS)
     looks, worth = np.array([[5e3, 5e3], [0.0, 0.0]]), np.array([[2e3, 0.5e3], [0.0, 0.0]])
-    known = [estimate(found, situation, 0, Own(looks, worth)).means for situation in (0, 1)]
+    known = [
+        estimate(found, Here(situation, 0, 0), Own(looks, worth)).means for situation in (0, 1)
+    ]
     assert known[0] == pytest.approx([0.4, 0.05], rel=0.05)
     assert known[1] == pytest.approx([0.1, 0.05], rel=0.05)
 
@@ -176,7 +194,7 @@ def test_extremes_are_finite(extreme: str, shape: tuple[int, int, int], beside: 
     found = rates(tables(looks, worth), SETTINGS)
     own = Own(looks[:, :, 0], worth[:, :, 0])
     for history in (None, own):
-        known = estimate(found, 0, 0, history)
+        known = estimate(found, Here(0, 0, 0), history)
         assert np.isfinite(known.centres).all()
         assert np.isfinite(known.spreads).all()
         assert (known.means >= 0).all()

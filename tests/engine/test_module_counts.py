@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from engine.module_counts import (
     LOOK,
+    PARTS,
+    USED,
     WEEK_MS,
     WEEKS,
     Axes,
@@ -19,6 +21,7 @@ from engine.module_counts import (
     ModuleTables,
     cell_of,
     field_of,
+    part_of,
     week_of,
 )
 
@@ -30,7 +33,7 @@ FOREVER = 1e12  # days
 
 
 def cell(module: str = "a", term: int = LOOK, situation: int = 0, week: int = WEEK) -> Cell:
-    return Cell(module, "", situation, week, term)
+    return Cell(module, "", situation, 1, week, term)
 
 
 def tables(
@@ -40,16 +43,18 @@ def tables(
 
 
 def looks(counts: ModuleCounts, half_life_days: float = FOREVER, at_ms: int = NOW) -> list[float]:
-    """By module, over all situations and segments."""
-    found: list[float] = tables(counts, half_life_days, at_ms=at_ms).looks.sum(axis=(1, 2)).tolist()
+    """By module, over all situations, segments and parts of a day."""
+    told = tables(counts, half_life_days, at_ms=at_ms).looks
+    found: list[float] = told.sum(axis=(1, 2, 3)).tolist()
     return found
 
 
 def test_nothing_counted_is_nothing() -> None:
     found = tables(ModuleCounts())
-    for table in (found.looks, found.worth, found.square):
-        assert table.shape == (2, 3, 2)
+    for table in (found.looks, found.used):
+        assert table.shape == (2, 3, 2, PARTS)
         assert not table.any()
+    assert found.worth.tolist() == [0, 0]
 
 
 def test_counts_stand_at_their_module_situation_and_segment() -> None:
@@ -57,19 +62,20 @@ def test_counts_stand_at_their_module_situation_and_segment() -> None:
     counts.take(
         0,
         {
-            Cell("a", "plants", 2, WEEK, LOOK): 7,
-            Cell("a", "plants", 2, WEEK, 1): 3,
-            Cell("a", "plants", 2, WEEK, 2): 2,
-            Cell("b", "", 0, WEEK, 0): 5,
+            Cell("a", "plants", 2, 5, WEEK, LOOK): 7,
+            Cell("a", "plants", 2, 5, WEEK, USED): 4,
+            Cell("a", "plants", 2, 5, WEEK, 1): 3,
+            Cell("a", "", 0, 0, WEEK, 2): 2,
+            Cell("b", "", 0, 0, WEEK, 0): 5,
         },
     )
     found = tables(counts)
 
-    assert found.looks[0, 2, 0] == 7
-    assert found.worth[0, 2, 0] == 3 * 1 + 2 * -3
-    assert found.square[0, 2, 0] == 3 * 1 + 2 * 9
-    for table in (found.looks, found.worth, found.square):
-        assert np.count_nonzero(table) == 1  # an act that is worth nothing leaves no trace
+    assert found.looks[0, 2, 0, 5] == 7
+    assert found.used[0, 2, 0, 5] == 4
+    for table in (found.looks, found.used):
+        assert np.count_nonzero(table) == 1
+    assert found.worth.tolist() == [3 * 1 + 2 * -3, 0]  # of acts wherever they were
 
 
 def test_partitions_add_up() -> None:
@@ -110,14 +116,14 @@ def test_modules_situations_segments_and_actions_that_are_no_more_count_nothing(
         {
             cell("gone"): 9,
             cell(situation=3): 9,
-            Cell("a", "meat", 0, WEEK, LOOK): 9,
+            Cell("a", "meat", 0, 1, WEEK, LOOK): 9,
             cell(term=3): 9,
             cell(): 1,
         },
     )
     found = tables(counts)
 
-    assert (found.looks.sum(), found.worth.sum(), found.square.sum()) == (1, 0, 0)
+    assert (found.looks.sum(), found.used.sum(), found.worth.sum()) == (1, 0, 0)
     back = tables(counts, axes=Axes(("gone", "a"), 4, ("meat", "")))  # one is put back
     assert (back.looks[0].sum(), back.looks[1].sum()) == (9, 1 + 9 + 9)
 
@@ -149,14 +155,14 @@ def test_hundreds_of_cells() -> None:
     """More than the columns begin with."""
     axes = Axes(tuple(f"m{n}" for n in range(50)), 3, ("plants", ""))
     totals = {
-        Cell(f"m{n}", segment, situation, WEEK, LOOK): n + situation
+        Cell(f"m{n}", segment, situation, 0, WEEK, LOOK): n + situation
         for n in range(50)
         for situation in range(3)
         for segment in ("plants", "")
     }
     counts = ModuleCounts()
     counts.take(0, totals)
-    found = tables(counts, axes=axes).looks
+    found = tables(counts, axes=axes).looks.sum(axis=3)
     assert found.tolist() == [[[n + s, n + s] for s in range(3)] for n in range(50)]
 
 
@@ -174,7 +180,7 @@ def test_tables_are_read_while_counts_come_in() -> None:
     for week in range(20):
         for situation in range(3):
             for segment in ("", "plants", "meat"):
-                counts.take(0, {Cell("a", segment, situation, WEEK - week, LOOK): 1})
+                counts.take(0, {Cell("a", segment, situation, 3, WEEK - week, LOOK): 1})
     done.set()
     reader.join()
     assert seen == sorted(seen)
@@ -182,7 +188,11 @@ def test_tables_are_read_while_counts_come_in() -> None:
 
 
 def test_a_cell_has_a_name_that_no_item_counter_has() -> None:
-    assert field_of(Cell("for_you", "plants", 3, 2929, LOOK)) == "@2929:3:-1:plants:for_you"
+    assert field_of(Cell("for_you", "plants", 3, 5, 2929, LOOK)) == "@2929:3:5:-1:plants:for_you"
+
+
+def test_parts_of_a_day() -> None:
+    assert [part_of(hour) for hour in (0, 3.99, 4, 12.5, 23.99, 24)] == [0, 0, 1, 3, 5, 0]
 
 
 @given(
@@ -190,16 +200,17 @@ def test_a_cell_has_a_name_that_no_item_counter_has() -> None:
     segment=st.from_regex(r"([a-z][a-z0-9_]{0,10})?", fullmatch=True),
     situation=st.integers(0, 255),
     week=st.integers(0, 10**6),
-    term=st.integers(-1, 255),
+    part=st.integers(0, 5),
+    term=st.integers(-2, 255),
 )
 def test_a_cell_comes_back_from_its_name(
-    module: str, segment: str, situation: int, week: int, term: int
+    module: str, segment: str, situation: int, part: int, week: int, term: int
 ) -> None:
-    told = Cell(module, segment, situation, week, term)
+    told = Cell(module, segment, situation, part, week, term)
     assert cell_of(field_of(told)) == told
 
 
 @pytest.mark.parametrize("module", ["a:b", ":", "@1:2:3:x:y", "ü ✓", "a\nb", "%00", "::::::"])
 def test_any_module_id_has_a_name(module: str) -> None:
-    told = Cell(module, "", 3, 7, 2)
+    told = Cell(module, "", 3, 4, 7, 2)
     assert cell_of(field_of(told).encode().decode()) == told

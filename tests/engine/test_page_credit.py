@@ -13,7 +13,7 @@ import pytest
 from engine.fold import FoldRules
 from engine.folder import Folder
 from engine.ids import partition_of
-from engine.module_counts import LOOK, WEEK_MS, WEEKS, Cell, week_of
+from engine.module_counts import LOOK, USED, WEEK_MS, WEEKS, Cell, week_of
 from engine.module_history import key_of
 from engine.records import (
     DecidedModule,
@@ -28,7 +28,7 @@ from engine.times import DAY_MS, HOUR_MS
 from tests.engine.conftest import PARTITIONS, Bench, Make, MemoryBench, RedisBench
 
 NOW = 1_770_000_000_000
-SITUATION, SEGMENT = 3, "plants"
+SITUATION, SEGMENT, PART = 3, "plants", 4
 PAGE = {"top": [1, 2], "mid": [3, 4], "low": [5, 6], "last": [7]}
 
 Told = Counter[tuple[str, int]]  # (module, term) -> how often
@@ -40,7 +40,7 @@ def page(
 ) -> Record:  # fmt: skip
     """A decision for a page."""
     placed = [DecidedModule(name, len(items), 1.0, 0.1) for name, items in shown.items()]
-    decided = DecidedPage(list(shown), placed, 1.0, SITUATION, SEGMENT)
+    decided = DecidedPage(list(shown), placed, 1.0, SITUATION, SEGMENT, PART)
     items = [item for row in shown.values() for item in row]
     return make.decision(user, decision, items, page=decided, **told)
 
@@ -62,6 +62,11 @@ def credited(*records: Any, state: UserState | None = None) -> Told:
 
 def looks(*modules: str) -> Told:
     return Counter((name, LOOK) for name in modules)
+
+
+def did(module: str, term: int, times: int = 1) -> Told:
+    """Acts in a look at a module, which count as one use."""
+    return Counter({(module, term): times, (module, USED): 1})
 
 
 def counted(bench: Bench) -> Counter[Cell]:
@@ -91,7 +96,7 @@ def test_what_stands_above_a_look_was_looked_at_and_what_stands_below_was_not(ma
 
 def test_acting_in_a_module_is_a_look_at_it_and_those_above(make: Make) -> None:
     act = make.act("u", 5, term=2, decision_id="d", module_id="low")
-    expected = looks("top", "mid", "low") + Counter({("low", 2): 1})
+    expected = looks("top", "mid", "low") + did("low", 2)
     assert credited(page(make), act) == expected
     assert credited(page(make), saw(make, "last"), act) == expected + looks("last")
 
@@ -100,7 +105,7 @@ def test_an_act_without_its_module_finds_it_by_the_item(make: Make) -> None:
     for named in (None, "nobody-knows"):
         for item, module, above in [(2, "top", []), (3, "mid", ["top"]), (7, "last", [*PAGE][:3])]:
             act = make.act("u", item, decision_id="d", module_id=named)
-            expected = looks(*above, module) + Counter({(module, 0): 1})
+            expected = looks(*above, module) + did(module, 0)
             assert credited(page(make), act) == expected
 
 
@@ -112,7 +117,7 @@ def test_an_impression_without_modules_finds_them_by_its_items(make: Make) -> No
 
 def test_an_act_on_no_item_names_its_module(make: Make) -> None:
     opened = make.act("u", None, term=1, decision_id="d", module_id="mid")
-    assert credited(page(make), opened) == looks("top", "mid") + Counter({("mid", 1): 1})
+    assert credited(page(make), opened) == looks("top", "mid") + did("mid", 1)
     assert credited(page(make), make.act("u", None, term=1, decision_id="d")) == {}
 
 
@@ -146,15 +151,16 @@ def test_each_look_counts_once_in_whatever_order_and_however_often(make: Make, s
         make.act("u", 1, term=2, decision_id="d", module_id="top"),
         make.act("u", 1, term=2, decision_id="d", module_id="top"),
     ]
-    expected = looks("top", "mid") + Counter({("mid", 1): 1, ("top", 2): 2})
+    expected = looks("top", "mid") + did("mid", 1) + did("top", 2, 2)
     orders = list(itertools.permutations(told))
     for order in random.Random(seed).sample(orders, 100):
         state = UserState()
         assert credited(page(make), *order, state=state) == expected
         top, mid = state.modules["top"], state.modules["mid"]
-        assert set(top.counts) == {key_of(SITUATION, LOOK), key_of(SITUATION, 2)}
-        assert top.counts[key_of(SITUATION, 2)] == 2 * top.counts[key_of(SITUATION, LOOK)]
-        assert mid.counts[key_of(SITUATION, 1)] == mid.counts[key_of(SITUATION, LOOK)]
+        look, use = key_of(SITUATION, False), key_of(SITUATION, True)
+        assert set(top.counts) == set(mid.counts) == {look, use}
+        assert top.counts[use] == top.counts[look]  # two acts in one look
+        assert mid.counts[use] == mid.counts[look]
         assert top.today[1] == mid.today[1] == 1
 
 
@@ -168,7 +174,7 @@ def test_a_cell_says_when_and_to_whom(make: Make) -> None:
     state = UserState()
     fold(state, page(make))  # type: ignore[arg-type]
     assert fold(state, saw(make, "top", ts=late)) == [
-        Cell("top", SEGMENT, SITUATION, week_of(late), LOOK)
+        Cell("top", SEGMENT, SITUATION, PART, week_of(late), LOOK)
     ]
 
 
@@ -187,7 +193,7 @@ def test_the_day_of_a_look_is_the_persons_own(make: Make) -> None:
 def test_what_comes_of_a_page_after_three_lists_is_credited_still(make: Make) -> None:
     lists = [make.decision("u", f"list{n}", [9]) for n in range(20)]
     act = make.act("u", 1, decision_id="d")
-    expected = looks("top") + Counter({("top", 0): 1})
+    expected = looks("top") + did("top", 0)
     for many in (SLATES, SLATES + 1, 20):
         assert credited(page(make), *lists[:many], act) == expected
 
@@ -227,8 +233,8 @@ def test_joined_states_go_on_where_both_stood(make: Make) -> None:
 
     told = credited(saw(make, "mid"), saw(make, "low", decision="e"), state=person)
     assert told == looks("mid", "low")  # what was counted before does not count again
-    unit = person.modules["low"].counts[key_of(SITUATION, LOOK)]
-    kept = {name: known.counts[key_of(SITUATION, LOOK)] for name, known in person.modules.items()}
+    unit = person.modules["low"].counts[key_of(SITUATION, False)]
+    kept = {name: known.counts[key_of(SITUATION, False)] for name, known in person.modules.items()}
     assert kept == {"top": 2 * unit, "mid": 2 * unit, "low": unit}
 
 
@@ -242,9 +248,9 @@ def test_a_page_is_counted_in_every_store(bench: Bench, make: Make) -> None:
     bench.append(saw(make, "mid"), make.act("u", 5, term=4, decision_id="d"))
     bench.fold_all()
 
-    week = week_of(NOW)
-    cells = {Cell(name, SEGMENT, SITUATION, week, LOOK): 1 for name in ("top", "mid", "low")}
-    cells |= {Cell(name, SEGMENT, SITUATION, week, 4): 1 for name in ("mid", "low")}
+    where = SEGMENT, SITUATION, PART, week_of(NOW)
+    cells = {Cell(name, *where, LOOK): 1 for name in ("top", "mid", "low")}
+    cells |= {Cell(name, *where, term): 1 for name in ("mid", "low") for term in (4, USED)}
     assert counted(bench) == cells
     partition = partition_of("u", bench.partitions)
     assert bench.store.module_counts(partition) == cells
@@ -261,7 +267,7 @@ def test_duplicates_count_once(bench: Bench, make: Make) -> None:
     bench.append(decided, act, look)
     bench.fold_all()
 
-    assert short(counted(bench)) == looks("top", "mid") + Counter({("top", 0): 1})
+    assert short(counted(bench)) == looks("top", "mid") + did("top", 0)
 
 
 def test_an_act_after_an_alias_is_credited_to_the_visitors_page(bench: Bench, make: Make) -> None:
@@ -274,7 +280,7 @@ def test_an_act_after_an_alias_is_credited_to_the_visitors_page(bench: Bench, ma
     bench.append(make.act(person, 4, decision_id="d"))
     bench.fold_all()
 
-    assert short(counted(bench)) == looks("top", "mid") + Counter({("mid", 0): 2})
+    assert short(counted(bench)) == looks("top", "mid") + did("mid", 0, 2)
     assert bench.state(person).modules["mid"].today[1] == 1
     assert bench.state(visitor).modules == {}
 
@@ -290,7 +296,7 @@ def test_an_erasure_leaves_what_was_counted_of_all_and_nothing_of_the_person(
     bench.fold_all()
 
     assert counted(bench) == before == {
-        Cell(name, SEGMENT, SITUATION, week_of(NOW), LOOK): 1 for name in ("top", "mid")
+        Cell(name, SEGMENT, SITUATION, PART, week_of(NOW), LOOK): 1 for name in ("top", "mid")
     }  # fmt: skip
     assert bench.state("u").modules == {}
     assert bench.state("u").slates == []

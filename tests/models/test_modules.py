@@ -18,7 +18,7 @@ from models.loading import load
 from models.modules import GRAPH, ModuleMeta, ModuleModel
 
 META = ModuleMeta(modules=["a", "b"], situations=["unknown", "cooking"], segments=["vegan"])
-SETTINGS = WorthSettings(trees=30, rows_in_leaf=20, evidence_in_leaf=1, l2=1, columns=1)
+SETTINGS = WorthSettings(trees=30, rows_in_leaf=20, evidence_in_leaf=1, l2=1)
 MOMENT = Moment(0, 1, 0.9, None, 20.0, 6, "phone", "cooking", (0.1, 0.9))
 
 

@@ -100,6 +100,12 @@ def log() -> ListLog:
     return ListLog()
 
 
+@pytest.fixture(scope="session")
+def new_log() -> type[ListLog]:
+    """Makes one, for worlds that several tests look at."""
+    return ListLog
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[RedisStore]:
     """A store of the test's own."""

@@ -14,10 +14,14 @@ import pytest
 
 from engine.actions import Actions, load_actions
 from engine.archive import Archive
+from engine.decision_rows import DecisionRows
+from engine.features import COLUMN, COUNT
 from engine.ids import ITEMS, pack_position
 from engine.objective import Objective, Outcome, load_objective
 from engine.recommending import Recommending
 from engine.records import (
+    DecidedModule,
+    DecidedPage,
     DecidedSlot,
     DecisionRecord,
     Entry,
@@ -27,14 +31,15 @@ from engine.records import (
     TermRecord,
     encode,
 )
+from engine.rows import RowFiles
 from engine.settings import Settings
 from engine.situation import Moment
 from engine.situation_rules import load_situations
 from models.registry import open_registry
 from models.shipped import shipped_situations
-from training.datasets import seen_decisions
+from training.datasets import Seen, frozen_rows, seen_decisions
 from training.evaluate import Judged, better, interval, judge, stakes
-from training.examination import examination
+from training.examination import examination, examine
 from training.history import read_history
 from training.item_history import ItemHistory
 from training.labels import Labeller
@@ -134,6 +139,87 @@ def test_what_was_not_seen_is_no_row(log: Any, make: Any) -> None:
         ("d0", [0, 1]),
         ("d1", [0, 1, 2]),
     ]
+
+
+def paged(user: str, at: int, decision: str, rows: Sequence[Sequence[int]]) -> DecisionRecord:
+    """A page with a module for each row."""
+    made = decided(user, at, decision, [item for row in rows for item in row])
+    placed = [DecidedModule(f"m{n}", len(row), 1.0, 1.0) for n, row in enumerate(rows)]
+    page = DecidedPage([one.module_id for one in placed], placed, 1.0, 0)
+    return msgspec.structs.replace(made, page=page)
+
+
+def test_an_item_of_a_page_stands_where_it_stands_in_its_row(
+    log: Any, make: Any, tmp_path: Path
+) -> None:
+    tell_of_items(log, 9)
+    rows = [[0, 1, 2], [3, 4], [5, 6, 7]]
+    for number in range(3):
+        log.add(paged("u", NOW + number, f"d{number}", rows))
+    shown = [ShownItems(0, [0], "m0"), ShownItems(1, [3, 4], "m1")]
+    log.add(
+        ImpressionRecord(
+            user_id="u", ts=NOW + 5, arrived=NOW + 5, event_id="s", decision_id="d0", shown=shown
+        )
+    )
+    log.add(make.act("u", NOW + 6, item=6, decision_id="d1"))
+    log.add(make.act("u", NOW + 7, item=0, decision_id="d1"))
+    history = read_history(log, PARTITIONS)
+    labeller = Labeller(history, Objective({"view": Outcome(1, ["view"])}), NOW + 99 * HOUR)
+    found = seen_decisions(history, labeller, (NOW, NOW + 9), 10, seed=1)
+
+    # d1: of the row between the two acts nothing is known, nor of what stands behind them.
+    told = [(history.decisions[one.row].decision_id, one.seen) for one in found]
+    assert told == [("d0", [0, 3, 4]), ("d1", [0, 5, 6])]
+    assert [one.seen_places.tolist() for one in found] == [[0, 0, 1], [0, 0, 1]]
+    assert all(one.page for one in found)
+
+    # So do the rows that serving wrote down, whose slots count through the page.
+    files = RowFiles(tmp_path)
+    files.write(
+        [
+            DecisionRows(
+                "d1",
+                "u",
+                None,
+                NOW + 1,
+                NOW + 1,
+                0,
+                None,
+                [f"i{n}" for n in range(8)],
+                np.arange(8, dtype=np.int32),
+                np.arange(8, dtype=np.int16),
+                np.ones(8),
+                np.ones(8),
+                np.zeros(8, np.float32),
+                np.zeros(8, np.uint8),
+                np.zeros((8, COUNT), np.float32),
+            )
+        ]
+    )
+    frozen, rest = frozen_rows(files, history, found, labeller)
+    assert frozen.features[:, COLUMN["position"]].tolist() == [0, 0, 1]
+    assert frozen.labels[:, 0].tolist() == [1, 0, 1]
+    assert [one.row for one in rest] == [0]
+
+
+def test_rows_of_pages_and_lists_are_examined_apart() -> None:
+    rng = np.random.default_rng(1)
+    truth = {False: [1.0, 0.2, 0.2], True: [1.0, 0.8, 0.8]}
+    decisions, acted = [], []
+    for number in range(6000):
+        page = number % 2 == 1
+        items = rng.permutation(9)[:6].tolist()
+        places = [0, 1, 2, 0, 1, 2] if page else list(range(6))
+        seen = list(range(6 if page else 3))
+        decisions.append(Seen(number, 0, Point("u", NOW), items, seen, places, page))
+        acted.append(rng.random(len(seen)) < 0.4 * np.array([truth[page][places[s]] for s in seen]))
+    found = examine(decisions, acted)
+
+    np.testing.assert_allclose(found.lists, truth[False], atol=0.05)
+    np.testing.assert_allclose(found.rows, truth[True], atol=0.05)
+    np.testing.assert_allclose(found.at(decisions[1]), [1, 0.8, 0.8, 1, 0.8, 0.8], atol=0.05)
+    assert examine([], []).lists.tolist() == [1]
 
 
 def test_labels_wait_until_they_are_ripe(log: Any, make: Any) -> None:

@@ -27,6 +27,7 @@ from training.world.modules import MODULES
 from training.world.moments import Moments, device_of, offsets_s
 from training.world.oracle import expected_of_modules
 from training.world.page import (
+    ON_SCREEN,
     Offer,
     attention,
     come_to,
@@ -118,10 +119,27 @@ class PageDay:
 
     def expected(self, order: Ints) -> Floats:
         """Mean worth of these pages to these visits, float [n], knowing what is hidden."""
-        page = self._page(order)
+        return self.expected_of(self._page(order), np.arange(len(self)))
+
+    def look(self, row: int, page: Ints) -> Bools:
+        """Whether each module of one visit's page, int [places], is come to; [in view]."""
+        end = int((page >= 0).sum())
+        reached = np.zeros(end, dtype=np.bool_)
+        for place, module in enumerate(page[:end].tolist()):
+            reached[place] = self.looks[row, place]
+            found = int(reached[place] and self.found[row, module])
+            if not self.goes_on[row, place, found]:
+                break
+        last = int(np.flatnonzero(reached)[-1]) if reached.any() else 0
+        screen = int(ON_SCREEN[int(self.moments.on_tablet[row])])
+        return reached[: (last // screen + 1) * screen]
+
+    def expected_of(self, page: Ints, rows: Ints) -> Floats:
+        """As `expected`, of these visits' pages as they are: int [rows, places], −1 below."""
         there, places = page >= 0, page.shape[1]
-        looks, goes_on = (chance[:, :places] for chance in self.chance)
-        worth, useful = self._of(self.worth, page) * there, self._of(self.useful, page) * there
+        looks, goes_on = (chance[rows, :places] for chance in self.chance)
+        worth = self._of(self.worth[rows], page) * there
+        useful = self._of(self.useful[rows], page) * there
         return page_worth(looks, goes_on, worth, useful)
 
     def oracle(self, rows: Ints | None = None, negligible: float = UNLIKELY) -> Floats:

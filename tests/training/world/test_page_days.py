@@ -84,3 +84,13 @@ def test_days_follow_each_other_and_the_oracle_knows_but_its_own() -> None:
     assert today.oracle().shape == today.worth.shape
     with pytest.raises(ValueError, match="day 0 is over"):
         yesterday.oracle()
+
+
+def test_one_visit_is_walked_as_all_are() -> None:
+    day = first_day("amber")
+    order = np.tile(np.arange(len(day.modules)), (len(day), 1))
+    walk = day.walk(order)
+    for row in range(0, len(day), 7):
+        reached = day.look(row, walk.page[row])
+        assert reached.tolist() == walk.reached[row, : len(reached)].tolist()
+        assert len(reached) == walk.in_view[row].sum()
