@@ -19,7 +19,7 @@ from engine.catalog import Catalog
 from engine.decisions import new_decision_id, record_of
 from engine.device import Device
 from engine.module_book import ModuleBook
-from engine.module_counts import LOOK, Cell, ModuleCounts, week_of
+from engine.module_counts import LOOK, USED, Cell, ModuleCounts, week_of
 from engine.module_history import ModuleHistory
 from engine.modules import ModulesFile
 from engine.objective import load_objective
@@ -204,9 +204,10 @@ def test_what_people_use_goes_up_and_what_they_pass_by_goes_down() -> None:
 
     week = week_of(NOW)
     click = CATALOG.terms["action"]["click"]
-    looks = {Cell(name, "", 0, week, LOOK): 1000 for name in "abc"}
-    acts = {("a", 10), ("b", 300), ("c", 50)}
-    counts.take(0, looks | {Cell(name, "", 0, week, click): many for name, many in acts})
+    for name, used in [("a", 10), ("b", 300), ("c", 50)]:
+        told = {LOOK: 1000, USED: used, click: used}
+        cells = {Cell(name, "", 0, 0, week, term): many for term, many in told.items()}
+        counts.take(0, cells)
     assert list(shown(ask(book, size=2))) == ["a", "b", "c"]  # until it is read
     book.refresh(NOW)
     assert list(shown(ask(book, size=2))) == ["b", "c", "a"]
