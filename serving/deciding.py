@@ -55,13 +55,13 @@ class Deciding:
         self._watch = watch
         self._users = users
         self._catalog = catalog
-        self._book = self._make_book()
+        self._book = self._make_book(configuration)
         self._rules = Rules(configuration.rules)
         self._situations = shipped_situations(configuration.situations)
         self._watcher = ReleaseWatcher[GrowingModels](
             registry, catalog, self._load, self._probe, metrics
         )
-        self._made_for: tuple[Models | None, int] = (None, -1)
+        self._made_for: tuple[Models | None, int, Configuration | None] = (None, -1, None)
         self._parts = self._build(None, None)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="renewal", daemon=True)
@@ -86,10 +86,11 @@ class Deciding:
         """The parts of the release that serves now."""
         loaded = self._watcher.current
         models = None if loaded is None else loaded.parts.models  # replaced as items come
-        terms = len(self._catalog.terms["action"])
-        if models is not self._made_for[0] or terms != self._made_for[1]:
+        terms, told = len(self._catalog.terms["action"]), self._configuration
+        before = self._made_for
+        if models is not before[0] or terms != before[1] or told is not before[2]:
             self._parts = self._build(loaded, models)
-            self._made_for = (models, terms)
+            self._made_for = (models, terms, told)
         return self._parts
 
     def page_parts(self) -> tuple[Parts, ModuleBook]:
@@ -117,15 +118,14 @@ class Deciding:
             return
         if changed is None:
             return
+        book, rules = self._make_book(changed), Rules(changed.rules)
+        rules.renew(self._catalog)
+        # What a request reads first comes last: parts made of both would be kept.
+        self._book, self._rules = book, rules
         self._configuration = changed
-        self._book = self._make_book()
-        self._rules = Rules(changed.rules)
-        self._rules.renew(self._catalog)
-        self._made_for = (None, -1)
         log.info("configuration %s serves", changed.version)
 
-    def _make_book(self) -> ModuleBook:
-        configuration = self._configuration
+    def _make_book(self, configuration: Configuration) -> ModuleBook:
         return ModuleBook(
             configuration.modules,
             configuration.situations.names,

@@ -154,7 +154,9 @@ def _dropped(slate: Slate, parts: Parts) -> list[tuple[int, str]]:
         every = np.ones(len(eligible.available), np.bool_)
         brought = [_brought_within(mask, slate, parts) for mask in (fitting, every)]
         items = np.concatenate([brought[0], asked.excluded, brought[1]]).tolist()
-    found = dropped(list(dict.fromkeys(items)), eligible, parts.catalog, asked.at_ms)
+    shown = set(slate.items())  # a page goes on with what was acted on
+    looked_at = [item for item in dict.fromkeys(items) if item not in shown]
+    found = dropped(looked_at, eligible, parts.catalog, asked.at_ms)
     return found[:DROPPED]
 
 

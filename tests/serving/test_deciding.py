@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 from engine.candidates import HYBRID
 from engine.catalog import Catalog
+from engine.choosing import ChoiceSettings
 from engine.module_counts import ModuleCounts
 from engine.pipeline import NOBODY, Parts, Request, Slate, recommend_known
 from engine.records import ItemRecord, TermRecord
@@ -215,3 +217,26 @@ def test_items_come_while_requests_run(replica: Replica) -> None:
         reader.join()
         sys.setswitchinterval(interval)
     assert not failed
+
+
+def test_a_configuration_that_comes_while_parts_are_made_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that was making its parts kept them, and the old configuration with them."""
+    replica = Replica(tmp_path)  # nothing runs beside
+    deciding = replica.deciding
+    _, old = read_configuration(Settings(home=str(tmp_path)))
+    calm = msgspec.structs.replace(old.modules, choice=ChoiceSettings(explore=0.0))
+    new = msgspec.structs.replace(old, modules=calm)
+    come = [new]
+    monkeypatch.setattr(ConfigurationWatch, "changed", lambda _: come.pop() if come else None)
+
+    def meanwhile(*told: Any, **more: Any) -> Parts:
+        made = Parts(*told, **more)
+        deciding._reconfigure()
+        return made
+
+    monkeypatch.setattr("serving.deciding.Parts", meanwhile)
+    assert deciding.parts().config_version == old.version
+    parts, book = deciding.page_parts()
+    assert (parts.config_version, book.file) == (new.version, calm)

@@ -17,6 +17,7 @@ Make = Callable[..., dict[str, Any]]
 
 ROUTES = {
     "/v1/events": {"post"},
+    "/v1/page": {"post"},
     "/v1/recommend": {"post"},
     "/v1/decisions/{decision_id}": {"get"},
     "/v1/users/{user_id}/decisions": {"get"},
@@ -72,7 +73,8 @@ def test_metrics_are_prometheus_text(client: httpx.Client) -> None:
     counters = {
         "requests", "rejected", "duplicates_at_edge", "ignored_device_fields", "decisions_lost",
         "rows_lost", "releases_loaded", "releases_refused", "registry_unavailable",
-        "degraded", "overloaded", "events_appended", "events_folded", "events_duplicate",
+        "degraded", "configuration_refused", "overloaded", "events_appended", "events_folded",
+        "events_duplicate",
         "events_forgotten", "events_dead", "events_archived",
     }  # fmt: skip
     gauges = {"store_up", "store_memory_ratio", "fold_lag_events", "fold_lag_seconds"}
