@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 
 from engine.choosing import ChoiceSettings
+from engine.module_choice import Rates, estimate, shares
 from training.carousel import AT_ONCE, Carousel, Size, counted, generate, k_means
 from training.carousel_figures import Course, evaluate, interval
 from training.carousel_policies import (
@@ -138,6 +140,45 @@ def test_the_engines_choice_loses_far_less_than_chance() -> None:
     ours = regrets(world, Kairos(world, ChoiceSettings()), 40, 400, seed=1).sum()
     theirs = regrets(world, Random(world), 40, 400, seed=1).sum()
     assert ours < 0.3 * theirs
+
+
+def test_slots_go_as_often_as_the_engines_shares_say() -> None:
+    world = two_tribes()
+    policy = Kairos(world, ChoiceSettings(explore=0.1, curiosity=1.0))
+    regrets(world, policy, 3, 60, seed=1)
+    told = estimate(rates_of(policy), 0, 1, None)
+    people = np.ones(100_000, np.int64)
+    orders = policy.order(people, np.random.default_rng(1))
+    every = np.ones(20, np.bool_)
+    first = shares(told, every, 0.1)
+    found = np.bincount(orders[:, 0], minlength=20) / len(people)
+    assert (np.abs(found - first) < 4 * np.sqrt(first / len(people))).all()
+    top = int(first.argmax())
+    after = orders[orders[:, 0] == top, 1]
+    every[top] = False
+    second = shares(told, every, 0.1)
+    found = np.bincount(after, minlength=20) / len(after)
+    assert (np.abs(found - second) < 4 * np.sqrt(second / len(after)) + 1e-12).all()
+
+
+def rates_of(policy: Kairos) -> Rates:
+    policy.believe()
+    return policy.rates
+
+
+@pytest.mark.parametrize(("looks", "clicks"), [(0, 0), (50, 3), (10_000, 900)])
+def test_betas_are_betas(looks: int, clicks: int) -> None:
+    """Of two playlists, one sure: how often the other comes first is a Beta's tail."""
+    world = two_tribes()
+    policy = Thompson(world, 1.0, 99.0)
+    mean = (clicks + 1) / (looks + 100)
+    policy.looks[:] = policy.clicks[:] = 0
+    policy.looks[:, 0], policy.clicks[:, 0] = 1e9, 1.0
+    policy.looks[3, 0], policy.clicks[3, 0] = looks, clicks
+    policy.looks[5, 0], policy.clicks[5, 0] = 1e9, 1e9 * mean
+    orders = policy.order(np.zeros(100_000, np.int64), np.random.default_rng(1))
+    tail = beta.sf(mean, clicks + 1, looks - clicks + 99)
+    assert (orders[:, 0] == 3).mean() == pytest.approx(tail, abs=0.006)
 
 
 def test_the_floor_shows_everything() -> None:
