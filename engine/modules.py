@@ -16,7 +16,7 @@ from engine.actions import Actions
 from engine.choosing import ChoiceSettings
 from engine.errors import InvalidInput, SettingsError
 from engine.filters import check_filter
-from engine.times import to_ms
+from engine.times import date_ms
 from engine.yaml_file import YamlFile, read_yaml
 
 MOST_SLOTS = 20
@@ -124,10 +124,8 @@ def hours_of(stretch: str) -> frozenset[int]:
 
 
 def time_of(text: str | None, otherwise: int) -> int:
-    """Unix ms of a date (its first moment in UTC) or an RFC 3339 time; raises InvalidInput."""
-    if text is None:
-        return otherwise
-    return to_ms(f"{text}T00:00:00Z" if len(text) == len("2026-01-31") else text, "time")
+    """Unix ms of a date or time of the file; raises InvalidInput."""
+    return otherwise if text is None else date_ms(text, "time")
 
 
 def placeholders(title: str) -> set[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ import msgspec
 from engine.actions import Actions
 from engine.errors import InvalidInput
 from engine.filters import check_condition
-from engine.times import LATEST_MS, to_ms
+from engine.times import LATEST_MS, date_ms
 from engine.yaml_file import Key, YamlFile, read_yaml
 
 Filter = dict[str, Any]
@@ -31,16 +30,16 @@ Path_ = tuple[Key, ...]
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """When and where a rule holds; nothing named: always and everywhere."""
 
-    from_: Any = msgspec.field(default=None, name="from")
-    until: Any = None
+    from_: str | None = msgspec.field(default=None, name="from")
+    until: str | None = None
     surfaces: list[Name] = []
     modules: list[Name] = []
 
     @property
     def span_ms(self) -> tuple[int, int]:
         """Unix ms from which and before which it holds; raises InvalidInput."""
-        start = 0 if self.from_ is None else _ms(self.from_, "from")
-        end = LATEST_MS + 1 if self.until is None else _ms(self.until, "until")
+        start = 0 if self.from_ is None else date_ms(self.from_, "from")
+        end = LATEST_MS + 1 if self.until is None else date_ms(self.until, "until")
         return start, end
 
 
@@ -266,16 +265,3 @@ def _meet(one: Rule, other: Rule) -> bool:
     if one.surfaces and other.surfaces and not set(one.surfaces) & set(other.surfaces):
         return False
     return max(start, other_start) < min(end, other_end)
-
-
-def _ms(value: Any, field: str) -> int:
-    """YAML makes dates and times of what looks like them."""
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise InvalidInput(field, "expected an offset, as 2026-01-31T08:00:00Z")
-        return to_ms(value.isoformat(), field)
-    if isinstance(value, date):
-        return to_ms(datetime(value.year, value.month, value.day, tzinfo=UTC).isoformat(), field)
-    if isinstance(value, str):
-        return to_ms(value, field)
-    raise InvalidInput(field, "expected a date or an RFC 3339 time")

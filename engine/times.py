@@ -28,6 +28,11 @@ def to_ms(value: str | int | float, field: str) -> int:
     return round(ms)
 
 
+def date_ms(text: str, field: str) -> int:
+    """Unix ms of a date (its first moment in UTC) or an RFC 3339 time; raises InvalidInput."""
+    return to_ms(f"{text}T00:00:00Z" if len(text) == len("2026-01-31") else text, field)
+
+
 def _parse_rfc3339(value: str, field: str) -> int:
     try:
         parsed = datetime.fromisoformat(value.upper())  # RFC 3339 allows t and z

@@ -114,8 +114,8 @@ REFUSED = {
         4,
         "ban.where[1].b: expected a value, a list, or gte, lte and not",
     ),
-    "a filter on a date": (
-        "boost:\n  - by: 1\n    where:\n      born: 2026-01-01",
+    "a filter on nothing": (
+        "boost:\n  - by: 1\n    where:\n      born: null",
         4,
         "boost[0].where.born: expected text, numbers or booleans",
     ),
@@ -138,12 +138,12 @@ REFUSED = {
     "a time without offset": (
         "boost:\n  - items: [a]\n    by: 1\n    until: 2026-01-01T00:00:00",
         4,
-        "boost[0].until: expected an offset",
+        "boost[0].until: expected a date, a time and an offset",
     ),
     "a time that is a number": (
         "boost:\n  - items: [a]\n    by: 1\n    until: 12",
         4,
-        "boost[0].until: expected a date",
+        "boost[0].until: Expected `str | null`, got `int`",
     ),
     "an end at the start": (
         "pin:\n  - items: [a]\n    slot: 1\n    from: 2026-01-02\n"
