@@ -291,16 +291,16 @@ def test_frequencies_of_each_slot_match_what_is_logged_at_ten_modules() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
 def test_frequencies_of_whole_pages_over_a_million_draws(world: World) -> None:
     check_orders(world, 1_000_000 // len(WORLDS) + 1)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_frequencies_of_each_slot_over_a_million_draws() -> None:
-    check_slots(TEN, 1_000_000 // TEN.slots)
+@pytest.mark.timeout(7200)
+def test_frequencies_of_each_slot_over_many_draws() -> None:
+    check_slots(TEN, 150_000)
 
 
 def test_a_pin_takes_its_slot_and_moves_up_where_nothing_else_is_left() -> None:
