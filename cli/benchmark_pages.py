@@ -45,7 +45,7 @@ def carousel(
 def page_gain(
     law: Annotated[list[str] | None, typer.Option(help="Only these; all but null_push.")] = None,
     users: Annotated[int, typer.Option(help="People of a world.")] = 250,
-    sessions: Annotated[int, typer.Option(help="Visits of a world.")] = 100_000,
+    sessions: Annotated[int, typer.Option(help="Visits of a world.")] = 40_000,
     seeds: Annotated[int, typer.Option(help="Worlds of a law.", min=2)] = 5,
     jobs: Annotated[int, typer.Option(help="Worlds at a time.")] = 2,
     plots: Annotated[Path | None, typer.Option(help="Draw the regret of each law there.")] = None,

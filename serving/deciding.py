@@ -15,6 +15,7 @@ from engine.catalog import Catalog
 from engine.errors import KairosError, SettingsError
 from engine.module_book import ModuleBook
 from engine.module_counts import ModuleCounts
+from engine.page import page_known
 from engine.pipeline import NOBODY, Parts, Request, Users, recommend_known
 from engine.rules import NO_RULES, Rules
 from engine.state import TOUCH, Touch, UserState
@@ -31,6 +32,7 @@ from serving.releases import Loaded, ReleaseWatcher
 
 log = logging.getLogger("kairos.deciding")
 
+PROBED = 10  # modules of the page that a release is tried out on
 RENEW_S = 0.5  # how often modules learn, models are told of new items, files are looked at
 
 
@@ -164,6 +166,9 @@ class Deciding:
                 raise KairosError("the release gives values that are no numbers")
             if slate.eligible.allowed.any() and not slate.choices:
                 raise KairosError("the release finds nothing to show")
+            page = page_known(asked, PROBED, None, state, parts, self._book).page
+            if page is not None and not np.isfinite(list(page.scores.values())).all():
+                raise KairosError("the release gives modules values that are no numbers")
 
 
 def _somebody(catalog: Catalog) -> UserState:

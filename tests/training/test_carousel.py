@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import beta
 
 from engine.choosing import ChoiceSettings
-from engine.module_choice import Rates, estimate, shares
+from engine.module_choice import Here, Rates, estimate, shares
 from training.carousel import AT_ONCE, Carousel, Size, counted, generate, k_means
 from training.carousel_figures import Course, evaluate, interval
 from training.carousel_policies import (
@@ -146,7 +146,7 @@ def test_slots_go_as_often_as_the_engines_shares_say() -> None:
     world = two_tribes()
     policy = Kairos(world, ChoiceSettings(explore=0.1, curiosity=1.0))
     regrets(world, policy, 3, 60, seed=1)
-    told = estimate(rates_of(policy), 0, 1, None)
+    told = estimate(rates_of(policy), Here(0, 1, 0), None)
     people = np.ones(100_000, np.int64)
     orders = policy.order(people, np.random.default_rng(1))
     every = np.ones(20, np.bool_)
