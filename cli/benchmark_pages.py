@@ -24,6 +24,7 @@ def carousel(
     visits: Annotated[int, typer.Option(help="People who come in a round.")] = 20_000,
     seeds: Annotated[int, typer.Option(help="Worlds.", min=2)] = 3,
     policy: Annotated[list[str] | None, typer.Option(help="Only these, and random.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes, of a world each at a time.")] = 1,
     plot: Annotated[Path | None, typer.Option(help="Also draw the regret to this SVG.")] = None,
     as_json: Json = False,
     out: Out = None,
@@ -32,10 +33,9 @@ def carousel(
     from training import carousel_figures
 
     began = time.monotonic()
-    with console().status("generating") as status:
-        figures: Figures = carousel_figures.evaluate(
-            carousel_figures.Course(onwards, rounds, visits, seeds), policy or [], status.update
-        )
+    course = carousel_figures.Course(onwards, rounds, visits, seeds)
+    with console().status("filling carousels"):
+        figures: Figures = carousel_figures.evaluate(course, policy or [], workers)
     if plot is not None:
         plot.write_text(carousel_figures.draw(figures["regret"]), encoding="utf-8")
     figures["seconds"] = round(time.monotonic() - began)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -29,22 +32,21 @@ class Course:
 
 
 def evaluate(
-    course: Course, only: Collection[str], say: Callable[[str], None], size: Size | None = None
+    course: Course, only: Collection[str], workers: int = 1, size: Size | None = None
 ) -> dict[str, Any]:
     """Figures of the policies named in `only`, or of all; every one meets the same people."""
     unknown = set(only) - set(POLICIES)
     if unknown:
         raise KairosError(f"no policy {sorted(unknown)[0]!r}; there are {', '.join(POLICIES)}")
     names = [name for name in POLICIES if not only or name in only or name == "random"]
-    lost = {name: np.zeros((course.seeds, course.rounds)) for name in names}
-    worlds = []
-    for seed in range(course.seeds):
-        world = generate(size or Size(), np.random.default_rng(seed), course.onwards)
-        worlds.append(described(world))
-        for name in names:
-            say(f"world {seed + 1} of {course.seeds}: {name}")
-            policy = POLICIES[name](world)
-            lost[name][seed] = regrets(world, policy, course.rounds, course.visits, seed).cumsum()
+    live = partial(_live, course, names, size or Size())
+    if workers > 1:
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            lived = list(pool.map(live, range(course.seeds)))
+    else:
+        lived = [live(seed) for seed in range(course.seeds)]
+    worlds = [world for world, _ in lived]
+    lost = {name: np.stack([by_name[name] for _, by_name in lived]) for name in names}
     return {
         "protocol": (
             "cumulative expected regret against the best order for each person; mean over worlds, "
@@ -65,6 +67,18 @@ def evaluate(
             for name in names
         },
     }
+
+
+def _live(
+    course: Course, names: Sequence[str], size: Size, seed: int
+) -> tuple[dict[str, float], dict[str, Doubles]]:
+    """What a world is like, and each policy's cumulative regret in it, float64 [rounds]."""
+    world = generate(size, np.random.default_rng(seed), course.onwards)
+    lost = {
+        name: regrets(world, POLICIES[name](world), course.rounds, course.visits, seed).cumsum()
+        for name in names
+    }
+    return described(world), lost
 
 
 def described(world: Carousel) -> dict[str, float]:

@@ -195,7 +195,7 @@ def test_divergence_is_none_of_a_distribution_from_itself() -> None:
 
 
 def test_figures_hold_every_policy_against_random() -> None:
-    told = evaluate(Course(1.0, 3, 200, 2), ["kairos", "ts-seg-naive"], lambda _: None, SMALL)
+    told = evaluate(Course(1.0, 3, 200, 2), ["kairos", "ts-seg-naive"], size=SMALL)
     assert list(told["of_random"]) == ["random", "kairos", "ts-seg-naive"]
     assert told["of_random"]["random"] == [1.0, 1.0, 1.0]
     assert 0 <= told["world"]["best_by_segment_of_random"] < 1
