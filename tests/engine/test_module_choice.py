@@ -20,7 +20,7 @@ from engine.module_choice import (
 from engine.module_counts import ModuleTables, Table
 from engine.module_history import Own
 
-DRAWS = 400_000
+DRAWS = 100_000
 SETTINGS = ChoiceSettings()
 
 
