@@ -157,13 +157,11 @@ class _Filling:
         eligible = tuple(np.flatnonzero(able).tolist())
         if self._offers[eligible[0]].shelf.module.pin:
             return eligible[0], 1.0, eligible[:1], True
-        # Drawn in any case, so that pins and requests without exploration meet the same luck below.
-        luck = self._random.random()
         if not self._asked.explore:
             best = max(eligible, key=lambda n: (float(self._found.means[n]), -n))
             return best, 1.0, eligible, False
         chances = shares(self._found, able, self._asked.floor).tolist()
-        module, reached = eligible[-1], 0.0
+        luck, module, reached = self._random.random(), eligible[-1], 0.0
         for number in eligible:
             reached += chances[number]
             if luck < reached:

@@ -25,7 +25,7 @@ from engine.module_choice import Doubles, Estimates, Here, ModuleScorer, estimat
 from engine.module_counts import part_of
 from engine.module_history import read_own
 from engine.module_items import Asking, Brought, Holding, bring
-from engine.module_slots import Asked, Offer, Slot, fill_page
+from engine.module_slots import Asked, Offer, Rows, Slot, fill_page
 from engine.modules import OWN_ORDER, Module
 from engine.pipeline import (
     Known,
@@ -39,7 +39,6 @@ from engine.pipeline import (
     why_degraded,
 )
 from engine.placed import Page, Placed
-from engine.ranking import Ranked
 from engine.situation import Moment
 from engine.slate import Pool
 from engine.state import MONTH_HALF_LIFE_MS, UserState, attribute, read_decayed
@@ -73,8 +72,10 @@ async def decide_page(
     counted = _counted(book, standing, state, request.at_ms, here).rows(numbers)
     learned = _learned(parts.module_scorer, shelves, counted, moment, segment)
     offered = learned.times(book.boosts[numbers])
+    place = np.empty(len(ranked.rows), np.intp)  # of each candidate in the pool
+    place[ranked.rows] = np.arange(len(ranked.rows))
     offers = [
-        _offer(shelf, of_shelf, ranked, _ruled(pool, items, shelf, request, state, parts))
+        _offer(shelf, place[of_shelf], _ruled(pool, items, shelf, request, state, parts))
         for shelf, of_shelf in zip(shelves, brought.rows, strict=True)
     ]
     asked = Asked(modules, request.size, request.seed, request.explore, book.file.choice.explore)
@@ -178,10 +179,8 @@ def _counted(
     return estimate(standing.rates, here, own)
 
 
-def _offer(shelf: Shelf, rows: np.typing.NDArray[np.intp], ranked: Ranked, pool: Pool) -> Offer:
-    place = np.empty(len(ranked.rows), np.intp)  # of each candidate in the pool
-    place[ranked.rows] = np.arange(len(ranked.rows))
-    places = place[rows]
+def _offer(shelf: Shelf, places: Rows, pool: Pool) -> Offer:
+    """A module's places in the pool; a list that keeps its order is valued by it."""
     if shelf.module.items.from_ in OWN_ORDER:
         values = np.full(len(pool.values), np.nan, np.float32)
         values[places] = -np.arange(len(places))

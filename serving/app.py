@@ -16,6 +16,7 @@ from engine.rows import RowFiles
 from engine.settings import Settings
 from engine.stamp import Stamper
 from models.registry import open_registry
+from serving.answering import Decided
 from serving.configuration import ConfigurationWatch, read_configuration
 from serving.deciding import Deciding
 from serving.decision_log import DecisionLog
@@ -83,8 +84,9 @@ class Deciders:
             metrics,
         )
         self.decisions = Decisions(process.store, Archive(settings.archive_path), follower.catalog)
-        self.recommend = Recommend(self.deciding.parts, settings.partitions, self.log, metrics)
-        self.page = PageHandler(self.deciding.page_parts, settings.partitions, self.log, metrics)
+        decided = Decided(settings.partitions, self.log, metrics)
+        self.recommend = Recommend(self.deciding.parts, decided)
+        self.page = PageHandler(self.deciding.page_parts, decided)
         self.looking = Looking(process.store, users, follower, self.deciding)
         self.situations = SituationHandler(self.deciding.parts, users)
 

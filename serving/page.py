@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -10,29 +9,25 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from engine.catalog import Catalog
-from engine.decisions import new_decision_id
 from engine.events import Id, Time
-from engine.ids import partition_of
 from engine.module_book import ModuleBook
 from engine.modules import MOST_ITEMS, MOST_SLOTS
 from engine.page import decide_page
 from engine.pipeline import Parts, Slate
 from engine.pipeline import Request as Asked
 from engine.placed import Page, Placed
-from serving.decision_log import DecisionLog
-from serving.explain import Explanation, Reason, explain
-from serving.http import Request, Response, decode, json_response
-from serving.metrics import Metrics
-from serving.recommend import MOST_ITEMS as MOST_EXCLUDED
-from serving.recommend import (
+from serving.answering import MOST_ITEMS as MOST_EXCLUDED
+from serving.answering import (
+    Decided,
     ItemShown,
     SituationView,
-    device_told,
     items_shown,
     known_items,
     moment_asked,
     situation_view,
 )
+from serving.explain import Explanation, Reason, explain
+from serving.http import Request, Response, decode, json_response
 
 
 class PageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,17 +91,9 @@ class PageAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 class PageHandler:
     """The handler; `serving` gives the parts and modules that serve now."""
 
-    def __init__(
-        self,
-        serving: Callable[[], tuple[Parts, ModuleBook]],
-        partitions: int,
-        log: DecisionLog,
-        metrics: Metrics,
-    ) -> None:
+    def __init__(self, serving: Callable[[], tuple[Parts, ModuleBook]], decided: Decided) -> None:
         self._serving = serving
-        self._partitions = partitions
-        self._log = log
-        self._metrics = metrics
+        self._decided = decided
 
     async def post_page(self, request: Request) -> Response:
         """Decide on a page; degraded rather than late or absent."""
@@ -115,13 +102,9 @@ class PageHandler:
         parts, book = self._serving()
         asked = self._asked(body, at_ms, parts.catalog)
         slate = await decide_page(asked, body.modules, body.locale, parts, book)
-        if slate.degraded is not None:
-            self._metrics.count("degraded", slate.degraded)
-        partition = partition_of(body.user_id, self._partitions)
-        decision_id = new_decision_id(partition, int(time.time() * 1000))
+        decision_id = self._decided.number(slate)
         answer = _answer(body, decision_id, slate, parts)
-        if not body.dry_run:
-            self._log.offer(decision_id, slate)
+        self._decided.log(decision_id, slate, body.dry_run)
         return json_response(200, answer)
 
     def _asked(self, body: PageBody, at_ms: int, catalog: Catalog) -> Asked:
@@ -131,7 +114,7 @@ class PageHandler:
             user_id=body.user_id,
             at_ms=at_ms,
             size=body.items_per_module,
-            device=device_told(body.device, self._metrics),
+            device=self._decided.device(body.device),
             surface=body.surface,
             excluded=known_items(body.exclude, catalog),
             filter=body.filter,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -14,21 +13,22 @@ from msgspec import UNSET, UnsetType
 
 from engine.candidates import Items
 from engine.catalog import Catalog
-from engine.decisions import SOURCE_NAMES, first_sources, items_of, new_decision_id
-from engine.device import Device, read_device
 from engine.errors import InvalidInput
 from engine.events import Id, Time
-from engine.ids import partition_of
 from engine.pipeline import Parts, Slate, recommend
 from engine.pipeline import Request as Asked
-from engine.situation import Moment
-from engine.times import to_ms
-from serving.decision_log import DecisionLog
-from serving.explain import Explanation, Reason, Told, explain
-from serving.http import Refusal, Request, Response, Role, decode, json_response, problem
-from serving.metrics import Metrics
-
-MOST_ITEMS = 1000  # in candidates, exclude and a cursor
+from serving.answering import (
+    MOST_ITEMS,
+    Decided,
+    ItemShown,
+    SituationView,
+    items_shown,
+    known_items,
+    moment_asked,
+    situation_view,
+)
+from serving.explain import Explanation, explain
+from serving.http import Request, Response, decode, json_response
 
 
 class RecommendBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,26 +52,6 @@ class RecommendBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at: Time | None = None
 
 
-class SituationView(msgspec.Struct, frozen=True):
-    """The situation that a decision was made in."""
-
-    name: str
-    confidence: float
-    age_s: float | None
-
-
-class ItemShown(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One slot of an answer; `score` is null for an id that the catalogue does not know."""
-
-    item_id: str
-    score: float | None
-    propensity: float
-    source: str
-    reasons: list[Reason] | UnsetType = UNSET
-    attributes: dict[str, Any] | UnsetType = UNSET
-    sponsored: bool = False
-
-
 class Recommended(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer; `degraded` says why it is a plainer one."""
 
@@ -88,13 +68,9 @@ class Recommended(msgspec.Struct, frozen=True, omit_defaults=True):
 class Recommend:
     """The handler; `parts` gives the parts of the release that serves now."""
 
-    def __init__(
-        self, parts: Callable[[], Parts], partitions: int, log: DecisionLog, metrics: Metrics
-    ) -> None:
+    def __init__(self, parts: Callable[[], Parts], decided: Decided) -> None:
         self._parts = parts
-        self._partitions = partitions
-        self._log = log
-        self._metrics = metrics
+        self._decided = decided
 
     async def post_recommend(self, request: Request) -> Response:
         """Decide what to show; degraded rather than late or absent."""
@@ -103,13 +79,9 @@ class Recommend:
         parts = self._parts()
         asked, unknown = self._asked(body, at_ms, parts.catalog)
         slate = await recommend(asked, parts)
-        if slate.degraded is not None:
-            self._metrics.count("degraded", slate.degraded)
-        partition = partition_of(body.user_id, self._partitions)
-        decision_id = new_decision_id(partition, int(time.time() * 1000))
+        decision_id = self._decided.number(slate)
         answer = _answer(body, decision_id, slate, parts, unknown)
-        if not body.dry_run:
-            self._log.offer(decision_id, slate)
+        self._decided.log(decision_id, slate, body.dry_run)
         return json_response(200, answer)
 
     def _asked(self, body: RecommendBody, at_ms: int, catalog: Catalog) -> tuple[Asked, list[str]]:
@@ -135,7 +107,7 @@ class Recommend:
             user_id=body.user_id,
             at_ms=at_ms,
             size=body.size,
-            device=device_told(body.device, self._metrics),
+            device=self._decided.device(body.device),
             surface=body.surface,
             module_id=body.module_id,
             like=like,
@@ -146,29 +118,6 @@ class Recommend:
             explore=body.explore,
         )
         return asked, unknown
-
-
-DEVICE = {field.name for field in msgspec.structs.fields(Device)}
-
-
-def moment_asked(at: str | int | float | None, role: Role | None) -> int:
-    """Unix ms of `at`, which admin keys may name, or of now."""
-    if at is None:
-        return int(time.time() * 1000)
-    if role is not Role.ADMIN:
-        detail = "only an admin key may decide as if it were another time"
-        raise Refusal(problem(403, "forbidden", "Forbidden", detail, field="at"))
-    return to_ms(at, "at")
-
-
-def device_told(raw: dict[str, Any] | None, metrics: Metrics) -> Device | None:
-    """The request's device state; what is not understood is ignored and counted."""
-    if raw is None:
-        return None
-    device, ignored = read_device(raw)
-    for name in ignored:
-        metrics.count("ignored_device_fields", name if name in DEVICE else "unknown")
-    return device
 
 
 def _answer(
@@ -189,42 +138,6 @@ def _answer(
         degraded=slate.degraded or UNSET,
         explanation=told.explanation if told else UNSET,
     )
-
-
-def items_shown(
-    slate: Slate, catalog: Catalog, attributes: list[str], told: Told | None
-) -> list[ItemShown]:
-    """Every choice of a slate as it is answered, in slot order."""
-    shown = []
-    pool = [choice.row for choice in slate.choices]
-    items, sources = items_of(slate, pool).tolist(), first_sources(slate, pool).tolist()
-    for place, choice in enumerate(slate.choices):
-        item = catalog.items[items[place]]
-        assert item is not None  # only what is available is chosen
-        asked_for = {name: item.attribute(name) for name in attributes}
-        shown.append(
-            ItemShown(
-                item.item_id,
-                round(choice.value, 6),
-                choice.propensity,
-                SOURCE_NAMES[sources[place]],
-                told.reasons[place] if told else UNSET,
-                asked_for if attributes else UNSET,
-                slate.held[place].is_sponsored(choice.rule),
-            )
-        )
-    return shown
-
-
-def situation_view(moment: Moment) -> SituationView:
-    """The situation as it is answered."""
-    return SituationView(moment.name, round(moment.confidence, 4), moment.age_s)
-
-
-def known_items(item_ids: list[str], catalog: Catalog) -> Items:
-    """Dense ids int32 of the items that some event named."""
-    by_id = catalog.by_id
-    return np.array([by_id[item_id] for item_id in item_ids if item_id in by_id], np.int32)
 
 
 class _Cursor(msgspec.Struct, array_like=True):

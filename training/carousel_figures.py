@@ -10,15 +10,14 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
 from engine.errors import KairosError
 from training.carousel import Carousel, Doubles, Size, generate
 from training.carousel_policies import POLICIES, regrets
+from training.over_worlds import SURE, interval
 from training.report import plot
 
 TOLD = (1, 5, 10, 20, 50, 100)  # rounds whose regret is written down
-SURE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +109,6 @@ def recent(lost: Doubles) -> Doubles:
     before = rounds - max(rounds // 10, 1)
     made: Doubles = lost[:, -1] - (lost[:, before - 1] if before > 0 else 0.0)
     return made
-
-
-def interval(values: Doubles) -> list[float]:
-    """Mean over worlds, and where it lies by Student's distribution."""
-    mean = float(values.mean())
-    reach = float(student.ppf((1 + SURE) / 2, len(values) - 1) * values.std(ddof=1))
-    reach /= len(values) ** 0.5
-    return [mean, mean - reach, mean + reach]
 
 
 def draw(regret: Mapping[str, Mapping[str, list[float]]]) -> str:

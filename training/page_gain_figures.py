@@ -16,7 +16,7 @@ from engine.choosing import ChoiceSettings
 from engine.objective import load_objective
 from engine.situation_rules import load_situations
 from models.shipped import shipped_situations
-from training.carousel_figures import interval
+from training.over_worlds import interval
 from training.page_gain import ORACLE, RECIPES, STATIC, WARM, WITH, WITHOUT, act_worths, run
 from training.report import plot
 from training.world import World

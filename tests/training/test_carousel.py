@@ -9,7 +9,7 @@ from scipy.stats import beta
 from engine.choosing import ChoiceSettings
 from engine.module_choice import Here, Rates, estimate, shares
 from training.carousel import AT_ONCE, Carousel, Size, counted, generate, k_means
-from training.carousel_figures import Course, evaluate, interval
+from training.carousel_figures import Course, evaluate
 from training.carousel_policies import (
     POLICIES,
     ExploreThenCommit,
@@ -23,6 +23,7 @@ from training.carousel_policies import (
     divergence,
     regrets,
 )
+from training.over_worlds import interval
 
 SMALL = Size(people=2000, playlists=30, dimensions=8, segments=5, slots=6)
 
