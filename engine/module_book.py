@@ -108,19 +108,19 @@ class ModuleBook:
         self._objective = objective
         self._counts = counts
         self._catalog = catalog
+        self.now: Standing
         self._changes = -1  # of items, when the filters were last looked at
         self._filtered: dict[int, Mask] = {}
         self._listed: dict[int, Items] = {}
-        self.now = self.refresh(at_ms)
+        self.refresh(at_ms)
 
-    def refresh(self, at_ms: int) -> Standing:
+    def refresh(self, at_ms: int) -> None:
         """Read counts and catalogue again."""
         choice = self.file.choice
         worth = self._objective.worth_of_acts(self._catalog.terms["action"])
         tables = self._counts.tables(self.axes, worth, choice.half_life_days, at_ms)
         self._look_at_items()
         self.now = Standing(rates(tables, choice, self._wanted), self._filtered, self._listed)
-        return self.now
 
     def segments_of(self, state: UserState) -> list[str]:
         """The segments that a person belongs to, in the file's order."""

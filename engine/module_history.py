@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from engine.module_counts import LOOK, USED, Cell
 
 MODULES = 40  # of a person; the one not looked at for longest goes
-DAY_S = 86_400
 
 
 class ModuleHistory(msgspec.Struct, array_like=True, gc=False):

@@ -210,7 +210,6 @@ def _placed(
     return Placed(
         shelf.module_id,
         _title(shelf.module, holding, locale, parts),
-        shelf.module.items.from_,
         slot.choices,
         slot.propensity,
         worth,

@@ -15,7 +15,6 @@ class Placed:
 
     module_id: str
     title: str
-    source: str  # where its items come from, as modules.yaml has it
     choices: list[Choice]  # rows of the page's pool
     propensity: float  # of this module in this slot, given all above
     score: float  # what a look at it is worth to this person now, as estimated

@@ -143,7 +143,6 @@ def test_a_page_holds_all_that_it_was_made_of() -> None:
     assert set(page.scores) == set(BOOK.file.names)  # none was closed before its turn
     for placed in page.placed:
         assert placed.score == page.scores[placed.module_id]
-        assert placed.source == BOOK.file.modules[placed.module_id].items.from_
         assert placed.module_id in placed.eligible
         assert set(placed.eligible) <= set(page.scores)
 
