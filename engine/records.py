@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from engine.device import Device
+from engine.push_message import Message, PushDecision
 
 
 class _Stamped(
@@ -229,6 +230,20 @@ class DecisionRecord(_Owned, frozen=True, kw_only=True, tag="decision"):
     page: DecidedPage | None = None  # None: a list
 
 
+class PushDecisionRecord(_Owned, frozen=True, kw_only=True, tag="push_decision"):
+    """A message as it was decided on, whether it went out or not."""
+
+    message: Message
+    decision: PushDecision
+    moment: DecidedMoment | None = None
+    row: list[float | None] = []  # engine.push_features.NAMES; None: not known
+    release: str | None = None
+    config_version: str = ""
+    state_position: int = 0  # in the log, at which the user's state stood
+    item: int | None = None  # dense id of the message's item
+    device: Device | None = None  # as the request told of it
+
+
 class CarryRecord(_Owned, frozen=True, kw_only=True, tag="carry"):
     """The state of an aliased user, on its way into the owner's."""
 
@@ -250,6 +265,7 @@ UserLogRecord = (
     | MomentRecord
     | PushRecord
     | DecisionRecord
+    | PushDecisionRecord
     | CarryRecord
     | EraseRecord
 )

@@ -13,6 +13,7 @@ generation of the states, which `kairos rebuild` counts up):
     {k7}:gen            string    the generation that serves
     {k7}:erased         hash      user_id -> erased up to, unix ms (kept for ever)
     {k7}:x:USER         string    an erasure asked for and not yet folded, unix ms
+    {k7}:p:USER         string    the person's ledger of pushes (engine.push_ledger); expires
     {k7}:g:m            hash      owner, lease, epoch, offset, busy, tries, mark, days, totals
     {k7}:g:u:USER       string    packed UserState (idle users expire, if so set)
     {k7}:g:d:DAY:NNN    set       64-bit hashes of events that arrived that day
@@ -193,6 +194,22 @@ redis.call('HSET', KEYS[1], 'offset', ARGV[3], 'busy', '0', 'tries', '0',
 return 1
 """
 
+# Ledgers swapped for new ones where nobody else has written since. ARGV: for each key the version
+# that was read (eight bytes, empty for none), the new ledger, unix ms of its expiry.
+SWAP_LEDGERS = """
+local done = {}
+for i = 1, #KEYS do
+  local at = 3 * i - 2
+  if redis.call('GETRANGE', KEYS[i], 0, 7) == ARGV[at] then
+    redis.call('SET', KEYS[i], ARGV[at + 1], 'PXAT', ARGV[at + 2])
+    done[i] = 1
+  else
+    done[i] = 0
+  end
+end
+return done
+"""
+
 # Swap the generation that serves, and fence whoever still folds the old one.
 SWAP = """
 if (redis.call('GET', KEYS[1]) or ARGV[1]) ~= ARGV[1] then return 0 end
@@ -220,6 +237,7 @@ class Keys:
     items: str
     users: str
     forgotten: str
+    ledgers: str
     prefix: str
 
 
@@ -242,6 +260,7 @@ def keys_of(partition: int, generation: int = FIRST_GENERATION) -> Keys:
         items=prefix + "h",
         users=prefix + "u:",
         forgotten=f"{tag}:x:",
+        ledgers=f"{tag}:p:",
         prefix=prefix,
     )
 

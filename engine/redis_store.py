@@ -41,6 +41,7 @@ from engine.redis_keys import (
     SETTLE,
     SHARDS,
     SWAP,
+    SWAP_LEDGERS,
     keys_of,
     names_key,
 )
@@ -73,6 +74,24 @@ def user_command(user_id: str, partition: int, generation: int) -> Command:
     """The generation that serves, the user's state and whether an erasure is under way."""
     keys = keys_of(partition, generation)
     return ("MGET", keys.serving, keys.users + user_id, keys.forgotten + user_id)
+
+
+def people_command(user_ids: Sequence[str], partition: int, generation: int) -> Command:
+    """The generation that serves; of each user state, erasure under way and ledger."""
+    keys = keys_of(partition, generation)
+    named = [
+        prefix + user_id
+        for user_id in user_ids
+        for prefix in (keys.users, keys.forgotten, keys.ledgers)
+    ]
+    return ("MGET", keys.serving, *named)
+
+
+def swap_command(partition: int, swaps: Sequence[LedgerSwap]) -> Command:
+    """Each answers with 1 where the ledger was written, 0 where it was not what was read."""
+    ledgers = keys_of(partition).ledgers
+    told = (part for swap in swaps for part in (swap.version, swap.ledger, swap.expires_ms))
+    return ("EVAL", SWAP_LEDGERS, len(swaps), *(ledgers + swap.user_id for swap in swaps), *told)
 
 
 def commit_command(claim: Claim, changes: Changes, settings: Settings) -> tuple[Command, set[int]]:
@@ -568,7 +587,9 @@ class RedisStore:
         self._run(self._state, [("SET", keys_of(partition).forgotten + user_id, at_ms)])
 
     def clear_forgotten(self, partition: int, user_id: str) -> None:
-        self._run(self._state, [("DEL", keys_of(partition).forgotten + user_id)])
+        keys = keys_of(partition)
+        named = [keys.ledgers + user_id, keys.forgotten + user_id]
+        self._run(self._state, [("DEL", name) for name in named])
 
     def known_hashes(self, partition: int) -> int:
         """How many event ids the partition's dedupe buckets hold."""
@@ -640,6 +661,25 @@ class CounterChange:
     number: int
     totals: dict[tuple[int, int], int]  # (item, term) -> total
     modules: dict[Cell, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A state and a ledger, as they were read together."""
+
+    state: UserState | None
+    ledger: bytes | None
+    erasing: bool = False  # an erasure is under way: nothing is known, and nothing may be sent
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSwap:
+    """A ledger to write, if its version is still the one that was read (empty: there was none)."""
+
+    user_id: str
+    version: bytes
+    ledger: bytes
+    expires_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -732,10 +772,33 @@ class AsyncRedisStore:
             if serving == generation:
                 break
             generation = self._generations[partition] = serving
-        state = decode_state(reply[1]) if reply[1] else None
-        if state is not None and reply[2] and state.erased_ms < int(reply[2]):
-            return None
-        return state
+        return _person(reply[1], reply[2], None).state
+
+    async def read_people(self, partition: int, user_ids: Sequence[str]) -> list[Person]:
+        """States and ledgers of people of one partition, in their order, in one trip."""
+        generation = self._generations.get(partition, FIRST_GENERATION)
+        while True:
+            (reply,) = await self._read([people_command(user_ids, partition, generation)])
+            serving = int(reply[0] or FIRST_GENERATION)
+            if serving == generation:
+                break
+            generation = self._generations[partition] = serving
+        return [_person(*reply[at : at + 3]) for at in range(1, len(reply), 3)]
+
+    async def swap_ledgers(self, swaps: Mapping[int, Sequence[LedgerSwap]]) -> set[str]:
+        """Write ledgers where nobody else has since they were read, by partition, in one trip.
+
+        Returns the users for whom somebody has. Not tried again: a swap that may have been made
+        reads as one of somebody else's.
+        """
+        commands = [swap_command(partition, some) for partition, some in swaps.items()]
+        replies = await self._run(self._reads, commands) if commands else []
+        return {
+            swap.user_id
+            for some, done in zip(swaps.values(), replies, strict=True)
+            for swap, wrote in zip(some, done, strict=True)
+            if not wrote
+        }
 
     async def offsets(self, partitions: Sequence[int]) -> dict[int, int]:
         """The position up to which each partition is folded."""
@@ -786,6 +849,13 @@ class AsyncRedisStore:
                 pipe.execute_command(*command)
             replies = await pipe.execute(raise_on_error=False)
         return check_replies(replies)
+
+
+def _person(raw: bytes | None, forgotten: bytes | None, ledger: bytes | None) -> Person:
+    state = decode_state(raw) if raw else None
+    if forgotten and (state is None or state.erased_ms < int(forgotten)):
+        return Person(None, ledger, erasing=True)
+    return Person(state, ledger)
 
 
 def _counter_key(name: bytes) -> tuple[int, int]:

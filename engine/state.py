@@ -31,6 +31,7 @@ from engine.records import (
     ImpressionRecord,
     InteractionRecord,
     MomentRecord,
+    PushDecisionRecord,
     PushRecord,
     ShownItems,
     UserLogRecord,
@@ -50,7 +51,8 @@ SHOWN = 20  # impressions kept …
 SHOWN_ITEMS = 400  # … and items in them all
 SLATES = 3
 PAGES = 6
-PUSHES = 20
+PUSHES = 100  # messages heard of; no cap may be higher
+PUSHED = 20  # items that messages were about
 DEVICES = 8
 TIMELINE = 32  # changes of situation
 SITUATED_S = 15 * 60  # so long after its signals a moment is that of an act
@@ -107,13 +109,23 @@ class Look(NamedTuple):
     acted: int | None  # the place of the module that was acted in
 
 
+class Heard(NamedTuple):
+    """What was told of a message: the furthest it came, and when it was first told of."""
+
+    message_id: str
+    category: str | None
+    status: str
+    at_s: int  # unix s
+
+
 class PushHistory(msgspec.Struct, array_like=True):
     """What became of the messages to this user."""
 
     totals: dict[str, int] = {}  # by status
     opens: dict[int, int] = {}  # by hour of the local week
-    recent: list[tuple[str, str | None, str, int]] = []  # message, category, status, unix s
+    recent: list[Heard] = []  # each message once, the one heard of latest at the end
     switched: dict[str, tuple[int, bool]] = {}  # category ("" is all) -> since, enabled
+    pushed: list[tuple[int, int]] = []  # items of messages let go: dense id, unix s
 
 
 class Situated(msgspec.Struct, array_like=True):
@@ -401,10 +413,35 @@ def _push(state: UserState, r: PushRecord) -> None:
         if r.ts >= since:
             push.switched[r.category or ""] = (r.ts, r.status == "enabled")
         return
-    push.recent = [*push.recent, (r.message_id, r.category, r.status, r.ts // 1000)][-PUSHES:]
+    push.recent = _heard(push.recent, Heard(r.message_id, r.category, r.status, r.ts // 1000))
     if r.status == "opened":
         hour = hour_of_week(r.ts, time_zone(state))
         push.opens[hour] = push.opens.get(hour, 0) + 1
+
+
+def _heard(recent: list[Heard], news: Heard) -> list[Heard]:
+    """The list with one message's news in it."""
+    before = next((one for one in recent if one.message_id == news.message_id), None)
+    if before is None:
+        return [*recent, news][-PUSHES:]
+    furthest = max(before, news, key=lambda one: _FURTHER.index(one.status))
+    told = Heard(
+        news.message_id,
+        news.category or before.category,
+        furthest.status,
+        min(before.at_s, news.at_s),
+    )
+    return [*(one for one in recent if one is not before), told]
+
+
+def _push_decision(state: UserState, r: PushDecisionRecord) -> None:
+    if r.device is not None:
+        _keep_device(state, min(r.ts, r.known_ms), r.device)
+    decision = r.decision
+    # What is measured is left alone on the page, or its effect would be another.
+    if r.item is not None and decision.action == "send" and not decision.measured:
+        push = state.push = state.push or PushHistory()
+        push.pushed = [*push.pushed, (r.item, r.ts // 1000)][-PUSHED:]
 
 
 def _carry(state: UserState, r: CarryRecord) -> None:
@@ -412,6 +449,9 @@ def _carry(state: UserState, r: CarryRecord) -> None:
     joined = dict.fromkeys([*state.aliases, *r.via])
     state.aliases = [name for name in joined if name != r.user_id]  # a circle came back
 
+
+# Of two things told of a message, the later one here holds: what was seen did not fail.
+_FURTHER = ("sent", "failed", "delivered", "dismissed", "opened")
 
 _STEPS: dict[type, Any] = {
     InteractionRecord: _interaction,
@@ -421,6 +461,7 @@ _STEPS: dict[type, Any] = {
     MomentRecord: _moment,
     UserRecord: _user,
     PushRecord: _push,
+    PushDecisionRecord: _push_decision,
     CarryRecord: _carry,
 }
 
@@ -476,7 +517,10 @@ def _join_push(state: UserState, other: UserState) -> None:
         push.totals[status] = push.totals.get(status, 0) + total
     for hour, total in other.push.opens.items():
         push.opens[hour] = push.opens.get(hour, 0) + total
-    push.recent = sorted([*other.push.recent, *push.recent], key=lambda sent: sent[3])[-PUSHES:]
+    for heard in other.push.recent:
+        push.recent = _heard(push.recent, heard)
+    push.recent = sorted(push.recent, key=lambda heard: heard.at_s)[-PUSHES:]
+    push.pushed = sorted([*other.push.pushed, *push.pushed], key=lambda one: one[1])[-PUSHED:]
     for category, (since, enabled) in other.push.switched.items():
         if since > push.switched.get(category, (0, True))[0]:
             push.switched[category] = (since, enabled)

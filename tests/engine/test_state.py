@@ -305,12 +305,30 @@ def test_few_impressions_slates_and_items_are_kept(make: Any) -> None:
 
 def test_push_history(make: Any) -> None:
     statuses = ["sent", "delivered", "opened", "dismissed", "failed"]
-    state = folded([make.push("u", s, f"m{n}", category="c") for n in range(10) for s in statuses])
+    state = folded([make.push("u", s, f"m{n}", category="c") for n in range(120) for s in statuses])
 
     assert state.push is not None
-    assert state.push.totals == dict.fromkeys(statuses, 10)
+    assert state.push.totals == dict.fromkeys(statuses, 120)
     assert len(state.push.recent) == PUSHES
-    assert state.push.recent[-1] == ("m9", "c", "failed", NOW // 1000)
+    assert state.push.recent[-1] == ("m119", "c", "opened", NOW // 1000)
+
+
+@pytest.mark.parametrize(
+    ("told", "holds"),
+    [
+        (["sent", "failed"], "failed"),
+        (["failed", "sent"], "failed"),
+        (["opened", "sent", "delivered"], "opened"),
+        (["failed", "delivered"], "delivered"),  # what arrived did not fail
+    ],
+)
+def test_a_message_is_kept_once_at_the_furthest_it_came(
+    make: Any, told: list[str], holds: str
+) -> None:
+    state = folded([make.push("u", s, "m", ts=NOW + 1000 * n) for n, s in enumerate(told)])
+
+    assert state.push is not None
+    assert [(one.status, one.at_s) for one in state.push.recent] == [(holds, NOW // 1000)]
 
 
 @pytest.mark.parametrize(

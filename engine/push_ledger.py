@@ -1,0 +1,96 @@
+"""A person's ledger of pushes: what was promised, sent and held. One record, swapped as a whole.
+
+The ledger is kept beside the state, under a key of its own, and is written by whoever decides: read,
+decide, and swap it for the new one if nobody else has in the meantime; else read and decide again.
+So two callers can never both take the last place under a cap, without a lock and in two trips.
+
+A reservation counts until its time is over; then only if a `push` event told that the message went
+out, which the state knows. One that failed counts no more.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+import msgspec
+
+from engine.push_message import PushDecision
+from engine.state import UserState
+from engine.times import DAY_MS
+
+VERSION = struct.Struct(">Q")  # before the record, so that the store compares eight bytes
+KEPT_MS = 35 * DAY_MS  # of sends: longer than any cap looks back
+MOST_SENDS = 200
+WENT_OUT = frozenset({"sent", "delivered", "opened", "dismissed"})
+
+
+class Send(msgspec.Struct, array_like=True, frozen=True):
+    """A message that was let go, or was reported as sent."""
+
+    message_id: str
+    category: str
+    at_ms: int
+    until_ms: int = 0  # reserved; 0: it went out
+    campaign_id: str | None = None
+    item_id: str | None = None
+    digest: bool = False
+    measured: bool = False
+    channel: str = "push"
+
+
+class Ledger(msgspec.Struct, array_like=True):
+    """What was promised to one person and has not been forgotten."""
+
+    sends: list[Send] = []
+    decided: dict[str, PushDecision] = {}  # by message, until it expires
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Ledger).decode
+
+
+def read_ledger(raw: bytes | None) -> tuple[Ledger, int]:
+    """The ledger and its version; an empty one of version 0 where there is none."""
+    if not raw:
+        return Ledger(), 0
+    return _decode(raw[VERSION.size :]), int(VERSION.unpack_from(raw)[0])
+
+
+def write_ledger(ledger: Ledger, version: int) -> bytes:
+    """The bytes that are kept, of the version after `version`."""
+    return VERSION.pack(version + 1) + _encode(ledger)
+
+
+def settled(ledger: Ledger, state: UserState, at_ms: int) -> list[Send]:
+    """Sends that count at a time, oldest first: reserved, gone out, or told of by others."""
+    told = {} if state.push is None else {one.message_id: one for one in state.push.recent}
+    found, known = [], set()
+    for send in ledger.sends:
+        heard = told.get(send.message_id)
+        known.add(send.message_id)
+        if heard is not None:
+            if heard.status in WENT_OUT:
+                found.append(msgspec.structs.replace(send, at_ms=heard.at_s * 1000, until_ms=0))
+            elif heard.status != "failed" and send.until_ms > at_ms:
+                found.append(send)
+        elif send.until_ms == 0 or send.until_ms > at_ms:
+            found.append(send)
+    for sent in told.values():
+        if sent.message_id not in known and sent.status in WENT_OUT:
+            found.append(Send(sent.message_id, sent.category or "", sent.at_s * 1000))
+    return sorted(found, key=lambda send: send.at_ms)
+
+
+def prune(ledger: Ledger, sends: Iterable[Send], at_ms: int) -> Ledger:
+    """The ledger with these sends, without what no decision will ask about again."""
+    kept = [send for send in sends if send.at_ms > at_ms - KEPT_MS][-MOST_SENDS:]
+    decided = {name: one for name, one in ledger.decided.items() if one.expires_ms > at_ms}
+    return Ledger(kept, decided)
+
+
+def expires_ms(ledger: Ledger, at_ms: int) -> int:
+    """When the record may be forgotten."""
+    ends = [one.expires_ms for one in ledger.decided.values()]
+    ends += [send.at_ms + KEPT_MS for send in ledger.sends]
+    return max(ends, default=at_ms) + DAY_MS
