@@ -1,7 +1,7 @@
 """The way of a push: send now, hold for a better moment, or drop. Many messages are decided at once.
 
-    read the people and their ledgers ─► moments ─► what each message is worth now and later
-    ─► gates ─► messages of a person against each other ─► draws ─► swap the ledgers
+read the people and their ledgers ─► moments ─► what each message is worth now and later
+─► gates ─► messages of a person against each other ─► draws ─► swap the ledgers
 """
 
 from __future__ import annotations

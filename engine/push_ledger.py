@@ -1,8 +1,8 @@
 """A person's ledger of pushes: what was promised, sent and held. One record, swapped as a whole.
 
-The ledger is kept beside the state, under a key of its own, and is written by whoever decides: read,
-decide, and swap it for the new one if nobody else has in the meantime; else read and decide again.
-So two callers can never both take the last place under a cap, without a lock and in two trips.
+The ledger is kept beside the state, under a key of its own, and is written by whoever decides:
+read, decide, and swap it for the new one if nobody else has in the meantime; else read and decide
+again. So two callers can never both take the last place under a cap, without a lock and in two trips.
 
 A reservation counts until its time is over; then only if a `push` event told that the message went
 out, which the state knows. One that failed counts no more.
