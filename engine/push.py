@@ -1,26 +1,43 @@
-"""The way of a push: send now, hold for a better moment, or drop. Many messages are decided at once.
+"""The way of a push: send now, hold for a better moment, or drop. Many are decided at once.
 
-read the people and their ledgers ─► moments ─► what each message is worth now and later
-─► gates ─► messages of a person against each other ─► draws ─► swap the ledgers
+    read the people and their ledgers ─► moments and gates ─► what each is worth now and later
+    ─► messages of a person against each other, and draws ─► swap the ledgers
+
+What happens when something is gone: without the store nothing is let go, everything is held for a
+minute (`degraded: store`), because nobody can tell who switched off and who has had enough. Without
+a model the operator's assumptions serve (push.yaml). A person whose ledger others keep changing is
+held for a minute too (`degraded: contended`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
-from engine.device import Device
-from engine.push_message import Message, PushDecision
-from engine.situation import Moment
+from engine.catalog import Catalog
+from engine.decisions import new_decision_id
+from engine.errors import StoreUnavailable
+from engine.ids import partition_of
+from engine.pipeline import NOBODY
+from engine.push_ahead import MINUTE_MS
+from engine.push_choice import draws, held_out
+from engine.push_features import make_row
+from engine.push_file import PushFile
+from engine.push_gates import Barrier, find_gates
+from engine.push_ledger import WENT_OUT, Ledger, Send, prune, settled
+from engine.push_look import Asked as Asked
+from engine.push_look import Days, Glimpse, Look, Person
+from engine.push_message import Chance, PushDecision, Reason, Scores
+from engine.push_person import Verdict, settle
+from engine.push_reasons import reasons_of
+from engine.push_value import Prospects, PushModel, lifts, own_hours
+from engine.situation import Moment, Situations
+from engine.times import HOUR_MS
 
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One message for one person, to be decided on now."""
-
-    user_id: str
-    message: Message
-    device: Device | None = None
-    again: bool = False  # a hold is looked at anew before its time: the situation changed
+TRIES = 5  # at a ledger that others change
+PAUSE_MS = MINUTE_MS  # so long is held what cannot be decided on
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +49,304 @@ class Decided:
     decision: PushDecision
     moment: Moment
     position: int  # in the log, at which the state stood
-    row: list[float | None]  # engine.push_features.NAMES
+    row: list[float]  # engine.push_features.NAMES; empty: nothing was weighed
     release: str | None
     config_version: str
     repeated: bool = False  # an answer that was given before
+
+
+class People(Protocol):
+    """Where states and ledgers are read, and ledgers written."""
+
+    async def read(self, user_ids: Sequence[str]) -> tuple[int, dict[str, Person]]:
+        """The store's time, unix ms, and whom each id leads to; raises StoreUnavailable."""
+
+    async def swap(self, changed: Sequence[tuple[Person, Ledger]], at_ms: int) -> set[str]:
+        """Write ledgers that nobody else has written since; returns the users of the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushParts:
+    """What pushes are decided with."""
+
+    people: People
+    situations: Situations
+    file: PushFile
+    model: PushModel
+    catalog: Catalog
+    key: bytes  # of the draws
+    partitions: int
+    release: str | None = None
+    config_version: str = ""
+
+
+async def decide_pushes(
+    asked: Sequence[Asked],
+    parts: PushParts,
+    at_ms: int | None = None,
+    explore: bool = True,
+    dry_run: bool = False,
+) -> list[Decided]:
+    """Decide on messages, in their order; raises nothing that a caller has to handle.
+
+    Two trips to the store, more where others decide about the same people at the same time. The
+    store's clock says what time it is, unless `at_ms` does. A `dry_run` reserves nothing.
+    """
+    found: dict[int, Decided] = {}
+    waiting, why = list(range(len(asked))), "contended"
+    at = int(time.time() * 1000) if at_ms is None else at_ms
+    for _ in range(TRIES):
+        some = [asked[place] for place in waiting]
+        try:
+            now_ms, people = await parts.people.read(list({one.user_id: None for one in some}))
+            at = now_ms if at_ms is None else at_ms
+            decided, changed = decide_known(some, people, at, parts, explore)
+            lost = set() if dry_run else await parts.people.swap(changed, at)
+        except StoreUnavailable:
+            why = "store"
+            break
+        for place, one in zip(waiting, decided, strict=True):
+            if one.user_id not in lost:
+                found[place] = one
+        waiting = [place for place in waiting if place not in found]
+        if not waiting:
+            break
+    for place in waiting:
+        found[place] = _put_off(asked[place], at, parts, why)
+    return [found[place] for place in range(len(asked))]
+
+
+def decide_known(
+    asked: Sequence[Asked],
+    people: Mapping[str, Person],
+    at_ms: int,
+    parts: PushParts,
+    explore: bool = True,
+) -> tuple[list[Decided], list[tuple[Person, Ledger]]]:
+    """Decide for people who were read: decisions in order, and the ledgers that they change."""
+    days = Days(at_ms)
+    found: dict[int, Decided] = {}
+    glimpses: dict[int, Glimpse] = {}
+    first: dict[tuple[str, str], int] = {}
+    moments = _Moments(parts, at_ms)
+    for place, one in enumerate(asked):
+        person = people[one.user_id]
+        key = person.user_id, one.message.message_id
+        if first.setdefault(key, place) != place:
+            continue  # asked twice at once
+        said = person.ledger.decided.get(one.message.message_id)
+        if said is not None and _holds(said, person, one.again, at_ms):
+            found[place] = _decided(one, person, said, moments.of(one, person), [], parts, True)
+        else:
+            glimpses[place] = _glimpse(one, person, said, moments, days, parts)
+    looks = _look(glimpses, days, parts)
+    changed = []
+    for person, places in _by_person(glimpses).values():
+        of_person = [looks[place] for place in places]
+        shares = [_share(look, parts) if explore else 0.0 for look in of_person]
+        verdicts = settle(of_person, shares, parts.file)
+        decisions = [_decision(verdict, parts) for verdict in verdicts]
+        for place, look, decision in zip(places, of_person, decisions, strict=True):
+            glimpse = look.glimpse
+            found[place] = _decided(
+                glimpse.asked, person, decision, glimpse.moment, glimpse.row, parts
+            )
+        changed.append((person, _next_ledger(person, of_person, decisions, at_ms)))
+    for place, one in enumerate(asked):
+        if place not in found:
+            at = first[people[one.user_id].user_id, one.message.message_id]
+            found[place] = replace(found[at], asked=one, repeated=True)
+    return [found[place] for place in range(len(asked))], changed
+
+
+class _Moments:
+    """The moment of each person, read once a call for all messages that come without a device."""
+
+    def __init__(self, parts: PushParts, at_ms: int) -> None:
+        self._situations = parts.situations
+        self._at_ms = at_ms
+        self._known: dict[str, Moment] = {}
+
+    def of(self, asked: Asked, person: Person) -> Moment:
+        if asked.device is not None:
+            return self._situations.read(person.state, asked.device, self._at_ms)
+        if person.user_id not in self._known:
+            read = self._situations.read(person.state, None, self._at_ms)
+            self._known[person.user_id] = read
+        return self._known[person.user_id]
+
+
+def _holds(said: PushDecision, person: Person, again: bool, at_ms: int) -> bool:
+    """Whether what was decided on a message before is still the answer."""
+    if said.expires_ms <= at_ms:
+        return False
+    if said.action == "drop":
+        return True
+    if said.action == "hold":
+        return said.hold_until_ms is not None and at_ms < said.hold_until_ms and not again
+    heard = [] if person.state.push is None else person.state.push.recent
+    status = next((one.status for one in heard if one.message_id == said.message_id), None)
+    if status in WENT_OUT:
+        return True
+    return status != "failed" and at_ms < (said.reserved_until_ms or 0)
+
+
+def _glimpse(
+    asked: Asked,
+    person: Person,
+    said: PushDecision | None,
+    moments: _Moments,
+    days: Days,
+    parts: PushParts,
+) -> Glimpse:
+    message, at_ms = asked.message, days.at_ms
+    moment = moments.of(asked, person)
+    sends = settled(person.ledger, person.state, at_ms)
+    item = None if message.item_id is None else parts.catalog.by_id.get(message.item_id)
+    out = held_out(parts.key, person.user_id, parts.file.holdout)
+    gates = find_gates(person.state, sends, message, asked.device, moment, parts.file, item, out)
+    if person.erasing:
+        gates = replace(gates, never=Barrier("erased", 0, "the person is being forgotten"))
+    if message.expires_ms <= at_ms:
+        gates = replace(gates, never=Barrier("expired", 0, "it has expired"))
+    drawn = draws(parts.key, person.user_id, message.message_id, at_ms)
+    row = make_row(person.state, sends, message, moment)
+    ahead = days.ahead(gates.zone, message.expires_ms)
+    return Glimpse(asked, person, sends, moment, gates, ahead, row, drawn, said)
+
+
+def _look(glimpses: Mapping[int, Glimpse], days: Days, parts: PushParts) -> dict[int, Look]:
+    """The model is asked once for all."""
+    some = list(glimpses.values())
+    if not some:
+        return {}
+    effects = parts.model.effects(
+        [one.row for one in some],
+        [one.message for one in some],
+        [one.moment.probabilities for one in some],
+    )
+    told = zip(
+        effects.p_open.tolist(), effects.uplift.tolist(), effects.opt_out.tolist(), strict=True
+    )
+    lift = lifts(parts.model, parts.situations.names)
+    prospects = Prospects(parts.model, lift, parts.file.costs)
+    found = {}
+    for (place, one), effect in zip(glimpses.items(), told, strict=True):
+        state, ahead = one.person.state, one.ahead
+        likely = parts.situations.ahead(state, one.moment, ahead.start_ms, ahead.hour_of_week)
+        prospect = prospects.of(
+            effect,
+            one.message,
+            likely,
+            own_hours({} if state.push is None else state.push.opens),
+            ahead.hour_of_week,
+            ahead.start_ms - days.at_ms,
+            _ages_h(one.sends, days.at_ms),
+        )
+        found[place] = days.look(one, prospect, likely)
+    return found
+
+
+def _ages_h(sends: Sequence[Send], at_ms: int) -> list[float]:
+    return [max(at_ms - send.at_ms, 0) / HOUR_MS for send in sends if send.channel == "push"]
+
+
+def _by_person(glimpses: Mapping[int, Glimpse]) -> dict[str, tuple[Person, list[int]]]:
+    found: dict[str, tuple[Person, list[int]]] = {}
+    for place, one in glimpses.items():
+        found.setdefault(one.person.user_id, (one.person, []))[1].append(place)
+    return found
+
+
+def _share(look: Look, parts: PushParts) -> float:
+    """How much of such messages is drawn by chance."""
+    if look.message.urgency == "transactional":
+        return 0.0
+    explore = parts.file.explore
+    known = parts.model.random_decisions.get(look.message.category, 0)
+    return max(explore.share, explore.new_category) if known < explore.until else explore.share
+
+
+def _decision(verdict: Verdict, parts: PushParts) -> PushDecision:
+    look, choice = verdict.look, verdict.choice
+    glimpse, cell = look.glimpse, choice.cell
+    at_ms, before = glimpse.moment.at_ms, glimpse.before
+    lift = lifts(parts.model, parts.situations.names)
+    send = choice.action == "send"
+    return PushDecision(
+        new_decision_id(partition_of(glimpse.person.user_id, parts.partitions), at_ms),
+        look.message.message_id,
+        choice.action,
+        reasons_of(verdict, parts.situations.names, lift.tolist()),
+        at_ms,
+        look.message.expires_ms,
+        _scores(look, cell),
+        choice.chance,
+        int(look.opens_ms[cell]) if choice.action == "hold" else None,
+        look.gates.reserved_until(at_ms, parts.file) if send else None,
+        None if verdict.forced is None else verdict.forced.gate,
+        choice.measured,
+        None if before is None else before.first_id or before.decision_id,
+    )
+
+
+def _scores(look: Look, cell: int) -> Scores:
+    prospect, wish = look.prospect, look.wish
+    top = cell if wish is None else wish
+    return Scores(
+        round(float(prospect.p_open[0]), 5),
+        round(float(prospect.p_open[top]), 5),
+        round(float(prospect.uplift[cell]), 5),
+        round(float(prospect.fatigue_cost[cell]), 5),
+        round(float(prospect.value[cell]), 5),
+    )
+
+
+def _decided(
+    asked: Asked,
+    person: Person,
+    decision: PushDecision,
+    moment: Moment,
+    row: list[float],
+    parts: PushParts,
+    repeated: bool = False,
+) -> Decided:
+    told = person.state.position, row, parts.release, parts.config_version, repeated
+    return Decided(asked, person.user_id, decision, moment, *told)
+
+
+def _next_ledger(
+    person: Person, looks: Iterable[Look], decisions: Sequence[PushDecision], at_ms: int
+) -> Ledger:
+    """The ledger with these decisions in it."""
+    sends, decided = list(person.ledger.sends), dict(person.ledger.decided)
+    for look, decision in zip(looks, decisions, strict=True):
+        message_id = look.message.message_id
+        decided[message_id] = decision
+        if decision.action == "send":
+            sends = [send for send in sends if send.message_id != message_id]
+            sends.append(look.send(decision.reserved_until_ms or 0))
+    return prune(Ledger(sends, decided), at_ms)
+
+
+def _put_off(asked: Asked, at_ms: int, parts: PushParts, why: str) -> Decided:
+    """Nothing can be decided: held for a moment, without a word in any ledger."""
+    text = {
+        "store": "the store does not answer: nobody can tell who may get a message",
+        "contended": "others decide about this person at the same time",
+    }[why]
+    decision = PushDecision(
+        new_decision_id(partition_of(asked.user_id, parts.partitions), at_ms),
+        asked.message.message_id,
+        "hold",
+        [Reason(why, f"held for a minute: {text}")],
+        at_ms,
+        asked.message.expires_ms,
+        chance=Chance(hold=1.0),
+        hold_until_ms=at_ms + PAUSE_MS,
+        forced=why,
+        degraded=why,
+    )
+    moment = parts.situations.read(NOBODY, asked.device, at_ms)
+    nobody = Person(asked.user_id, NOBODY)
+    return _decided(asked, nobody, decision, moment, [], parts)

@@ -81,7 +81,7 @@ def make_row(
     message: Message,
     moment: Moment,
 ) -> list[float]:
-    """[COUNT] of one message to one person now; `sends` are those that count (push_ledger.settled)."""
+    """[COUNT] of a message to a person now; `sends` are those that count (push_ledger.settled)."""
     at_ms = moment.at_ms
     push = state.push or _NONE
     ages = [at_ms - send.at_ms for send in sends]

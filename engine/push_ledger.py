@@ -2,7 +2,8 @@
 
 The ledger is kept beside the state, under a key of its own, and is written by whoever decides:
 read, decide, and swap it for the new one if nobody else has in the meantime; else read and decide
-again. So two callers can never both take the last place under a cap, without a lock and in two trips.
+again. So two callers can never both take the last place under a cap, without a lock and in two
+trips.
 
 A reservation counts until its time is over; then only if a `push` event told that the message went
 out, which the state knows. One that failed counts no more.
@@ -11,7 +12,6 @@ out, which the state knows. One that failed counts no more.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 
 import msgspec
 
@@ -33,9 +33,7 @@ class Send(msgspec.Struct, array_like=True, frozen=True):
     at_ms: int
     until_ms: int = 0  # reserved; 0: it went out
     campaign_id: str | None = None
-    item_id: str | None = None
     digest: bool = False
-    measured: bool = False
     channel: str = "push"
 
 
@@ -71,7 +69,7 @@ def settled(ledger: Ledger, state: UserState, at_ms: int) -> list[Send]:
         known.add(send.message_id)
         if heard is not None:
             if heard.status in WENT_OUT:
-                found.append(msgspec.structs.replace(send, at_ms=heard.at_s * 1000, until_ms=0))
+                found.append(send)
             elif heard.status != "failed" and send.until_ms > at_ms:
                 found.append(send)
         elif send.until_ms == 0 or send.until_ms > at_ms:
@@ -82,9 +80,9 @@ def settled(ledger: Ledger, state: UserState, at_ms: int) -> list[Send]:
     return sorted(found, key=lambda send: send.at_ms)
 
 
-def prune(ledger: Ledger, sends: Iterable[Send], at_ms: int) -> Ledger:
-    """The ledger with these sends, without what no decision will ask about again."""
-    kept = [send for send in sends if send.at_ms > at_ms - KEPT_MS][-MOST_SENDS:]
+def prune(ledger: Ledger, at_ms: int) -> Ledger:
+    """The ledger without what no decision will ask about again."""
+    kept = [send for send in ledger.sends if send.at_ms > at_ms - KEPT_MS][-MOST_SENDS:]
     decided = {name: one for name, one in ledger.decided.items() if one.expires_ms > at_ms}
     return Ledger(kept, decided)
 

@@ -13,6 +13,7 @@ costs, where as many come as came lately.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,8 +21,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.push_file import Assumed, Costs
 from engine.push_message import Message
+from engine.times import HOUR_MS
 
+OWN_HOUR = 30.0  # opens until a person's own hours weigh as much as everyone's
+AROUND_H = 1  # hours on either side that tell of one
+FULL_LOAD = 3.0  # messages; more do not cost more
 Doubles = NDArray[np.float64]
 
 
@@ -68,3 +74,99 @@ class PushModel(Protocol):
         probabilities: Sequence[Sequence[float]],
     ) -> Effects:
         """Of messages, with the rows of engine.push_features and P(situation) by number."""
+
+
+class Assumptions:
+    """The operator's, in place of a model; see PushModel."""
+
+    version = ""
+    random_decisions: Mapping[str, int] = {}
+
+    def __init__(self, assumed: Assumed) -> None:
+        self._assumed = assumed
+        self.situation_lift: Mapping[str, float] = assumed.situations
+        self.hour_lift: Doubles = np.ones(168)
+        self.fatigue_per_push = assumed.fatigue_per_push
+        self.half_life_h = assumed.half_life_h
+
+    def effects(
+        self,
+        rows: Sequence[Sequence[float | None]],
+        messages: Sequence[Message],
+        probabilities: Sequence[Sequence[float]],
+    ) -> Effects:
+        """The same of everyone."""
+        told = self._assumed.p_open, self._assumed.uplift, self._assumed.opt_out
+        return Effects(*(np.full(len(rows), value) for value in told))
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """One message over the cells ahead, [cells]; costs and values in goals × its value."""
+
+    value: Doubles
+    uplift: Doubles
+    p_open: Doubles
+    fatigue_cost: Doubles
+
+
+@dataclass(frozen=True, slots=True)
+class Prospects:
+    """What turns effects now into prospects: lifts by situation number, and costs."""
+
+    model: PushModel
+    lift: Doubles  # [situations]
+    costs: Costs
+
+    def of(
+        self,
+        effect: tuple[float, float, float],
+        message: Message,
+        likely: Doubles,
+        own_hours: Doubles,
+        hours_of_week: NDArray[np.intp],
+        away_ms: NDArray[np.int64],
+        ages_h: Sequence[float],
+    ) -> Prospect:
+        """Of a message with (p_open, uplift, opt_out) now.
+
+        `likely` [cells, situations] sums to 1, `own_hours` [24] is a person's share of everyone's
+        lift, `away_ms` [cells] from now, `ages_h` of the messages that the person got.
+        """
+        p_open, uplift, opt_out = effect
+        hours = self.model.hour_lift[hours_of_week] * own_hours[hours_of_week % 24]
+        shape = (likely @ self.lift) * hours
+        shape = shape / max(float(shape[0]), 1e-3)
+        half_life_ms = self.model.half_life_h * HOUR_MS
+        load = sum(math.exp2(-age / self.model.half_life_h) for age in ages_h)
+        tired = load * np.exp2(-away_ms / half_life_ms)
+        fresh = np.maximum(1.0 - self.model.fatigue_per_push * tired, 0.0)
+        rises = uplift * shape if uplift > 0 else np.full(len(shape), uplift)
+        changes = rises * fresh
+        takes = self.model.fatigue_per_push * min(load, FULL_LOAD)
+        cost = np.maximum(rises, 0.0) * takes * message.value
+        waiting = 1.0 - np.minimum(self.costs.wait_per_h * away_ms / HOUR_MS, 1.0)
+        risk = opt_out * self.costs.opt_out * (1.0 + tired)
+        # An opt-out costs goals of any message, so it is not a matter of this one's value.
+        value = (changes * message.value - cost) * waiting - risk
+        return Prospect(value, changes, np.minimum(p_open * shape, 1.0), cost)
+
+
+def own_hours(opens: Mapping[int, int]) -> Doubles:
+    """float64 [24]: how many times as readily as others a person opens at each local hour.
+
+    Shrunk to one (an empirical Bayes estimate of a share under a Dirichlet prior of OWN_HOUR).
+    """
+    if not opens:
+        return np.ones(24)
+    counts = np.zeros(24)
+    for hour, count in opens.items():
+        for near in range(-AROUND_H, AROUND_H + 1):
+            counts[(hour + near) % 24] += count
+    share = (2 * AROUND_H + 1) / 24
+    return (counts + OWN_HOUR * share) / ((sum(opens.values()) + OWN_HOUR) * share)
+
+
+def lifts(model: PushModel, situations: Sequence[str]) -> Doubles:
+    """float64 [situations] by number."""
+    return np.array([model.situation_lift.get(name, 1.0) for name in situations])

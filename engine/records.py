@@ -148,6 +148,7 @@ class DecidedMoment(msgspec.Struct, frozen=True, omit_defaults=True):
     probabilities: list[float] = []  # by number
     activity: dict[str, float] = {}
     models: str = ""  # version of those that read the signals
+    doing: dict[str, float] = {}
 
     def signals_ms(self, at_ms: int) -> int | None:
         """Unix ms of the signals it was read from, as of a record's time; None: there were none."""

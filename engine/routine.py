@@ -6,6 +6,8 @@ each, in 1/32 of an hour seen. A new hour counts one, the earlier ones of that c
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,3 +46,28 @@ def usual(routine: Routine, hour: float, weekday: int, situations: int) -> Float
                     seen = np.frombuffer(counts, np.uint8)[:situations]
                     found[: len(seen)] += (share / UNIT) * seen
     return found
+
+
+def usual_at(routine: Routine, hours_of_week: NDArray[np.intp], situations: int) -> Floats:
+    """float32 [n, situations]: `usual` at many hours of the local week at once."""
+    if not routine:
+        return np.zeros((len(hours_of_week), situations), np.float32)
+    counts = np.zeros((168, situations), np.uint8)
+    for hour, packed in routine.items():
+        seen = np.frombuffer(packed, np.uint8)[:situations]
+        counts[hour, : len(seen)] = seen
+    found: Floats = _shares()[hours_of_week] @ counts.astype(np.float32)
+    return found
+
+
+@functools.cache
+def _shares() -> Floats:
+    """float32 [168, 168]: how much one hour of the week tells of another."""
+    table = np.zeros((168, 168), np.float32)
+    for hour_of_week in range(168):
+        weekday, now = divmod(hour_of_week, 24)
+        for day in range(5, 7) if weekday >= 5 else range(5):
+            for away, share in (SAME_DAY if day == weekday else SAME_KIND).items():
+                for near in {now - away, now + away}:
+                    table[hour_of_week, (day * 24 + near) % 168] += share / UNIT
+    return table

@@ -64,6 +64,7 @@ class Moment:
     probabilities: tuple[float, ...] = ()  # by number; empty: nothing is known
     activity: Mapping[str, float] = field(default_factory=dict)
     models: str = ""  # version of the models that read the signals
+    doing: Mapping[str, float] = field(default_factory=dict)  # sleeping, driving, …: by the models
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class Seen:
 
     belief: Beliefs  # [situations]
     activity: Mapping[str, float]
+    doing: Mapping[str, float]
     answers: Mapping[str, Floats]  # sense -> how well each of its answers fits
 
 
@@ -121,17 +123,19 @@ class Situations:
             seen_ms, device = min(told.captured_at or at_ms, at_ms), told
         belief, believed_ms = self.believed(state, at_ms)
         activity: Mapping[str, float] = {}
+        doing: Mapping[str, float] = {}
         if belief is not None and state.situated is not None:
-            activity = state.situated.activity
+            activity, doing = state.situated.activity, state.situated.doing
         if device is not None and (news or belief is None or seen_ms > believed_ms):
             [seen] = self.see([self.glance(state, device, seen_ms, belief, believed_ms)])
-            belief, believed_ms, activity = seen.belief, seen_ms, seen.activity
+            belief, believed_ms = seen.belief, seen_ms
+            activity, doing = seen.activity, seen.doing
         if belief is None and (state.situated is None or not state.situated.routine):
-            return self._moment(at_ms, None, None, hour, weekday, kind, {})
+            return self._moment(at_ms, None, None, hour, weekday, kind, {}, {})
         usual, trust = self.usual(state, hour, weekday)
         age_s = None if belief is None else (at_ms - believed_ms) / 1000
         now = self._faded(belief, age_s, usual, trust)
-        return self._moment(at_ms, now, age_s, hour, weekday, kind, activity)
+        return self._moment(at_ms, now, age_s, hour, weekday, kind, activity, doing)
 
     def learns(self, device: Device) -> bool:
         """Whether there is a single signal in it, or its person's own word."""
@@ -160,9 +164,8 @@ class Situations:
     def moment_of(self, glance: Glance, seen: Seen) -> Moment:
         """The moment of a glance, as of its own time."""
         kind = glance.device.device_type
-        return self._moment(
-            glance.at_ms, seen.belief, 0.0, glance.hour, glance.weekday, kind, seen.activity
-        )
+        tells = kind, seen.activity, seen.doing
+        return self._moment(glance.at_ms, seen.belief, 0.0, glance.hour, glance.weekday, *tells)
 
     def glance(
         self,
@@ -195,9 +198,11 @@ class Situations:
             fits = [self.looks.fits(sense, fit) for sense, fit in answers.items()]
             logs = sum(fits, self._said(glance.device.label))
             belief = weigh(glance.before, np.exp(logs - logs.max()))
-            activity = answers.get("activity")
-            shares = {} if activity is None else senses.shares("activity", activity)
-            found.append(Seen(belief, shares, answers))
+            activity, doing = (
+                senses.shares(sense, answers[sense]) if sense in answers else {}
+                for sense in ("activity", "doing")
+            )
+            found.append(Seen(belief, activity, doing, answers))
         return found
 
     def _said(self, label: str | None) -> Beliefs:
@@ -216,6 +221,25 @@ class Situations:
         own = routine.usual(state.situated.routine, hour, weekday, len(everyone))
         total, prior = float(own.sum()), self.file.habit_h
         return (prior * everyone + own) / (prior + total), total / (prior + total)
+
+    def ahead(
+        self,
+        state: UserState,
+        moment: Moment,
+        start_ms: NDArray[np.int64],
+        hours_of_week: NDArray[np.intp],
+    ) -> Beliefs:
+        """float [n, situations]: how likely each is at moments to come, by routine and by now."""
+        weekend, hour = (hours_of_week >= 5 * 24).astype(np.intp), hours_of_week % 24
+        usual = self.looks.usual[weekend, hour].astype(np.float64)
+        if state.situated is not None and state.situated.routine:
+            own = routine.usual_at(state.situated.routine, hours_of_week, len(self.names))
+            prior = self.file.habit_h
+            usual = (prior * usual + own) / (prior + own.sum(axis=1, keepdims=True))
+        if not moment.probabilities:
+            return usual
+        away_s = (start_ms[:, None] - moment.at_ms) / 1000
+        return relax(np.array(moment.probabilities), usual, away_s, self._tau_s)
 
     def name(self, situation: int) -> str:
         """The name of a number; unknown for one that the file no longer has."""
@@ -241,6 +265,7 @@ class Situations:
         weekday: int,
         kind: str | None,
         activity: Mapping[str, float],
+        doing: Mapping[str, float],
     ) -> Moment:
         if now is None:
             return Moment(at_ms, 0, 0.0, age_s, hour, weekday, kind, UNKNOWN, self._none)
@@ -259,6 +284,7 @@ class Situations:
             tuple(chances),
             activity,
             self.version,
+            doing,
         )
 
 
@@ -275,6 +301,7 @@ def told_of(moment: Moment) -> DecidedMoment:
         list(moment.probabilities),
         {name: round(share, 3) for name, share in moment.activity.items()},
         moment.models,
+        {name: round(share, 3) for name, share in moment.doing.items()},
     )
 
 
@@ -292,6 +319,7 @@ def read_back(told: DecidedMoment, at_ms: int) -> Moment:
         tuple(told.probabilities),
         told.activity,
         told.models,
+        told.doing,
     )
 
 

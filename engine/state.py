@@ -138,6 +138,7 @@ class Situated(msgspec.Struct, array_like=True):
     routine: dict[int, bytes] = {}  # see engine.routine
     hour_of_week: int = 0  # local, of the belief
     models: str = ""  # version of those that read the signals
+    doing: dict[str, float] = {}
 
 
 class UserState(msgspec.Struct, array_like=True):
@@ -367,7 +368,7 @@ def _believe(state: UserState, ts: int, told: DecidedMoment) -> None:
         # An hour is a habit once it is over: until then it would count twice, as belief and habit.
         routine.add(kept.routine, kept.hour_of_week, np.frombuffer(kept.belief, np.float16))
     kept.at_ms, kept.models = ts, told.models
-    kept.activity = told.activity
+    kept.activity, kept.doing = told.activity, told.doing
     kept.belief = np.array(told.probabilities, np.float16).tobytes()
     kept.hour_of_week = told.weekday % 7 * 24 + int(told.hour) % 24
     last = kept.timeline[-1][1] if kept.timeline else 0

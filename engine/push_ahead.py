@@ -1,0 +1,86 @@
+"""The hours to come of a person's day: cells from now on, each a stretch of one local hour.
+
+A cell begins now or on a full local hour. Within it the situation is taken as one; a gate that
+opens inside a cell moves its beginning. Daylight saving and changes of zone come from the zone
+itself, so a day may have 23 or 25 cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.times import DAY_MS, HOUR_MS, zone
+
+MINUTE_MS = 60_000
+MOST_CELLS = 7 * 24  # who may wait longer is looked at again
+Minutes = tuple[int, int]  # of the local day: from, until
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Cells of one zone, [cells] each."""
+
+    start_ms: NDArray[np.int64]
+    hour_of_week: NDArray[np.intp]  # local
+    zone: str
+
+
+def offset_ms(name: str, at_ms: int) -> int:
+    """What local time is ahead of UTC; 0 where the zone is unknown."""
+    known = zone(name)
+    if known is None:
+        return 0
+    away = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(known).utcoffset()
+    return 0 if away is None else round(away.total_seconds() * 1000)
+
+
+def look_ahead(name: str, at_ms: int, hours: int) -> Ahead:
+    """The cells from now until so many hours later."""
+    starts, hours_of_week = [], []
+    at, end = at_ms, at_ms + min(hours, MOST_CELLS) * HOUR_MS
+    while at < end:
+        local = at + offset_ms(name, at)
+        starts.append(at)
+        # 1 January 1970 was a Thursday.
+        hours_of_week.append((local // HOUR_MS + 3 * 24) % 168)
+        at += HOUR_MS - local % HOUR_MS
+    return Ahead(np.array(starts, np.int64), np.array(hours_of_week, np.intp), name)
+
+
+def minute_of_day(name: str, at_ms: int) -> int:
+    """Minute of the local day, 0–1439."""
+    return (at_ms + offset_ms(name, at_ms)) % DAY_MS // MINUTE_MS
+
+
+def is_within(minute: int, stretch: Minutes) -> bool:
+    """Whether a minute of the day lies in a stretch that may pass midnight."""
+    start, end = stretch
+    return start <= minute < end if start < end else minute >= start or minute < end
+
+
+def next_minute(name: str, at_ms: int, minute: int) -> int:
+    """Unix ms of the next time that the local clock shows so, or would, where it is put forward."""
+    into = (at_ms + offset_ms(name, at_ms)) % DAY_MS
+    found = at_ms + (minute * MINUTE_MS - into) % DAY_MS
+    return found + offset_ms(name, at_ms) - offset_ms(name, found)
+
+
+def leave(name: str, at_ms: int, stretch: Minutes) -> int:
+    """The first moment from then on that is not in a stretch of the local day."""
+    for _ in range(3):  # a clock that is put back enters the stretch once more
+        if not is_within(minute_of_day(name, at_ms), stretch):
+            break
+        at_ms = max(next_minute(name, at_ms, stretch[1]), at_ms + MINUTE_MS)
+    return at_ms
+
+
+def widen(stretch: Minutes, by_min: int) -> Minutes:
+    """The stretch with so many minutes more at either end; never the whole day."""
+    start, end = stretch
+    length = (end - start) % 1440
+    by_min = min(by_min, max((1439 - length) // 2, 0))
+    return (start - by_min) % 1440, (end + by_min) % 1440

@@ -1,0 +1,89 @@
+"""Why a message is sent, held or dropped, in plain words and with a code for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+from engine.push_message import Reason
+from engine.push_person import Verdict
+from engine.times import DAY_MS, zone
+
+TELLING = 1.15  # times as likely, from which it is said
+
+
+def reasons_of(verdict: Verdict, situations: Sequence[str], lift: Sequence[float]) -> list[Reason]:
+    """What led to it, the strongest first; `lift` is how welcome a message is in each situation."""
+    look, choice = verdict.look, verdict.choice
+    at_ms = look.glimpse.moment.at_ms
+    found = []
+    if verdict.forced is not None:
+        found.append(_barrier(verdict, at_ms))
+    if choice.measured:
+        found.append(_measured(verdict, at_ms))
+    elif choice.action == "hold":
+        found.append(_moment(verdict, situations, lift))
+    elif choice.action == "send":
+        found.append(Reason("best_now", _best_now(verdict)))
+    elif verdict.forced is None:
+        worth = float(look.prospect.value[look.opened].max())
+        text = f"no moment before it expires is worth it: {worth:+.4f} goals at best"
+        found.append(Reason("not_worth_it", text))
+    return found
+
+
+def clock(name: str, at_ms: int, now_ms: int) -> str:
+    """A time as the person's clock shows it: 18:40, or Thursday 09:10."""
+    local, now = (datetime.fromtimestamp(ms / 1000, zone(name) or UTC) for ms in (at_ms, now_ms))
+    if local.date() == now.date():
+        return f"{local:%H:%M}"
+    return f"{local:%A %H:%M}" if at_ms - now_ms < 6 * DAY_MS else f"{local:%d %B %H:%M}"
+
+
+def _barrier(verdict: Verdict, at_ms: int) -> Reason:
+    barrier, look = verdict.forced, verdict.look
+    assert barrier is not None
+    if verdict.choice.action == "hold":
+        until = clock(look.gates.zone, int(look.opens_ms[verdict.choice.cell]), at_ms)
+        return Reason(barrier.gate, f"held until {until}: {barrier.text}")
+    if barrier.until_ms > at_ms and barrier.until_ms < 1 << 61:
+        text = f"{barrier.text}, open again {clock(look.gates.zone, barrier.until_ms, at_ms)}"
+        return Reason(barrier.gate, f"dropped: {text}, which is too late for it")
+    return Reason(barrier.gate, f"dropped: {barrier.text}")
+
+
+def _measured(verdict: Verdict, at_ms: int) -> Reason:
+    look, choice = verdict.look, verdict.choice
+    if choice.action == "hold":
+        until = clock(look.gates.zone, int(look.opens_ms[choice.cell]), at_ms)
+        return Reason(
+            "measured", f"its hour was drawn by chance: {until}, to measure what it changes"
+        )
+    done = "sent" if choice.action == "send" else "left out"
+    return Reason("measured", f"{done} by the toss of a coin, to measure what messages change")
+
+
+def _moment(verdict: Verdict, situations: Sequence[str], lift: Sequence[float]) -> Reason:
+    look, cell = verdict.look, verdict.choice.cell
+    at_ms = look.glimpse.moment.at_ms
+    until = clock(look.gates.zone, int(look.opens_ms[cell]), at_ms)
+    opens = look.prospect.p_open
+    times = float(opens[cell] / max(opens[0], 1e-9))
+    gained = look.likely[cell] * (np.asarray(lift) - 1.0) - look.likely[0] * (
+        np.asarray(lift) - 1.0
+    )
+    then = situations[int(np.argmax(gained))]
+    told = f"opens are {times:.1f} × likelier" if times >= TELLING else "it is worth more"
+    why = f" {then.replace('_', ' ')}" if then != "unknown" and gained.max() > 0.02 else " then"
+    return Reason("better_moment", f"held until about {until}: {told}{why}")
+
+
+def _best_now(verdict: Verdict) -> str:
+    look = verdict.look
+    value = float(look.prospect.value[0])
+    if look.opened.sum() == 1:
+        return f"worth {value:+.4f} goals now, and no other moment is open before it expires"
+    later = np.where(look.opened[1:], look.prospect.value[1:], -np.inf).max()
+    return f"worth {value:+.4f} goals now, {later:+.4f} at the best moment later"
