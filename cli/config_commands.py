@@ -24,6 +24,7 @@ SHIPPED = {
     "situations": "situations.yaml",
     "modules": "modules.yaml",
     "rules": "rules.yaml",
+    "push": "push.yaml",
 }
 
 
@@ -64,6 +65,7 @@ def check(
         "situations": f"ok, {len(configuration.situations.situations)} named",
         "modules": f"ok, {len(configuration.modules.modules)} named",
         "rules": f"ok, {configuration.rules.count}",
+        "push": f"ok, {len(configuration.push.caps)} caps",
         "config_version": configuration.version,
     }
     if as_json:

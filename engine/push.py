@@ -58,6 +58,10 @@ class Decided:
 class People(Protocol):
     """Where states and ledgers are read, and ledgers written."""
 
+    @property
+    def partitions(self) -> int:
+        """Of the log; a decision's id says in which one its record lies."""
+
     async def read(self, user_ids: Sequence[str]) -> tuple[int, dict[str, Person]]:
         """The store's time, unix ms, and whom each id leads to; raises StoreUnavailable."""
 
@@ -74,8 +78,7 @@ class PushParts:
     file: PushFile
     model: PushModel
     catalog: Catalog
-    key: bytes  # of the draws
-    partitions: int
+    key: bytes | None  # of the draws; None: the store has not told it
     release: str | None = None
     config_version: str = ""
 
@@ -93,9 +96,9 @@ async def decide_pushes(
     store's clock says what time it is, unless `at_ms` does. A `dry_run` reserves nothing.
     """
     found: dict[int, Decided] = {}
-    waiting, why = list(range(len(asked))), "contended"
+    waiting, why = list(range(len(asked))), "store" if parts.key is None else "contended"
     at = int(time.time() * 1000) if at_ms is None else at_ms
-    for _ in range(TRIES):
+    for _ in range(TRIES if parts.key is not None else 0):
         some = [asked[place] for place in waiting]
         try:
             now_ms, people = await parts.people.read(list({one.user_id: None for one in some}))
@@ -110,7 +113,7 @@ async def decide_pushes(
                 found[place] = one
         waiting = [place for place in waiting if place not in found]
         if not waiting:
-            break
+            return [found[place] for place in range(len(asked))]
     for place in waiting:
         found[place] = _put_off(asked[place], at, parts, why)
     return [found[place] for place in range(len(asked))]
@@ -199,6 +202,7 @@ def _glimpse(
     days: Days,
     parts: PushParts,
 ) -> Glimpse:
+    assert parts.key is not None
     message, at_ms = asked.message, days.at_ms
     moment = moments.of(asked, person)
     sends = settled(person.ledger, person.state, at_ms)
@@ -274,7 +278,7 @@ def _decision(verdict: Verdict, parts: PushParts) -> PushDecision:
     lift = lifts(parts.model, parts.situations.names)
     send = choice.action == "send"
     return PushDecision(
-        new_decision_id(partition_of(glimpse.person.user_id, parts.partitions), at_ms),
+        new_decision_id(partition_of(glimpse.person.user_id, parts.people.partitions), at_ms),
         look.message.message_id,
         choice.action,
         reasons_of(verdict, parts.situations.names, lift.tolist()),
@@ -336,7 +340,7 @@ def _put_off(asked: Asked, at_ms: int, parts: PushParts, why: str) -> Decided:
         "contended": "others decide about this person at the same time",
     }[why]
     decision = PushDecision(
-        new_decision_id(partition_of(asked.user_id, parts.partitions), at_ms),
+        new_decision_id(partition_of(asked.user_id, parts.people.partitions), at_ms),
         asked.message.message_id,
         "hold",
         [Reason(why, f"held for a minute: {text}")],

@@ -1,8 +1,9 @@
 """The draws that make decisions evidence, and the choice between send, hold and drop.
 
 The unit of chance is (user, message, 15-minute slot): its draw is a keyed hash of them, so asking
-again gives the same answer. A message that is *measured* goes to an hour drawn from those that
-are open until it expires, and there a coin says whether it is sent or never. The others go by value. Every look has its chances of send, hold and drop, exactly.
+again gives the same answer. A message that is *measured* goes to an hour drawn from those that are
+open until it expires, and there a coin says whether it is sent or never. The others go by value.
+Every look has its chances of send, hold and drop, exactly.
 """
 
 from __future__ import annotations

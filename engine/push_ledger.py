@@ -68,9 +68,7 @@ def settled(ledger: Ledger, state: UserState, at_ms: int) -> list[Send]:
         heard = told.get(send.message_id)
         known.add(send.message_id)
         if heard is not None:
-            if heard.status in WENT_OUT:
-                found.append(send)
-            elif heard.status != "failed" and send.until_ms > at_ms:
+            if heard.status in WENT_OUT or (heard.status != "failed" and send.until_ms > at_ms):
                 found.append(send)
         elif send.until_ms == 0 or send.until_ms > at_ms:
             found.append(send)

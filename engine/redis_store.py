@@ -5,6 +5,7 @@ Keys and scripts, with their legend, are in engine/redis_keys.py.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ from engine.redis_keys import (
     LOCK,
     MODULES_BLOCK,
     RELEASE,
+    SETTINGS_KEY,
     SETTLE,
     SHARDS,
     SWAP,
@@ -774,16 +776,35 @@ class AsyncRedisStore:
             generation = self._generations[partition] = serving
         return _person(reply[1], reply[2], None).state
 
-    async def read_people(self, partition: int, user_ids: Sequence[str]) -> list[Person]:
-        """States and ledgers of people of one partition, in their order, in one trip."""
-        generation = self._generations.get(partition, FIRST_GENERATION)
+    async def read_people(
+        self, by_partition: Mapping[int, Sequence[str]]
+    ) -> tuple[int, dict[str, Person]]:
+        """The store's time, unix ms, and the states and ledgers of people, in one trip."""
+        wanted = dict(by_partition)
+        found: dict[str, Person] = {}
         while True:
-            (reply,) = await self._read([people_command(user_ids, partition, generation)])
-            serving = int(reply[0] or FIRST_GENERATION)
-            if serving == generation:
-                break
-            generation = self._generations[partition] = serving
-        return [_person(*reply[at : at + 3]) for at in range(1, len(reply), 3)]
+            told = {p: self._generations.get(p, FIRST_GENERATION) for p in wanted}
+            commands = [people_command(wanted[p], p, told[p]) for p in wanted]
+            clock, *replies = await self._read([("TIME",), *commands])
+            stale = {}
+            for (partition, user_ids), reply in zip(wanted.items(), replies, strict=True):
+                serving = int(reply[0] or FIRST_GENERATION)
+                if serving != told[partition]:
+                    self._generations[partition] = serving
+                    stale[partition] = user_ids
+                    continue
+                for place, user_id in enumerate(user_ids):
+                    found[user_id] = _person(*reply[3 * place + 1 : 3 * place + 4])
+            if not stale:
+                return int(clock[0]) * 1000 + int(clock[1]) // 1000, found
+            wanted = stale
+
+    async def secret(self, name: str) -> bytes:
+        """A secret that all processes share, made by whoever asks first."""
+        made = secrets.token_hex(16)
+        commands = [("HSETNX", SETTINGS_KEY, name, made), ("HGET", SETTINGS_KEY, name)]
+        _, found = await self._read(commands)
+        return bytes(found)
 
     async def swap_ledgers(self, swaps: Mapping[int, Sequence[LedgerSwap]]) -> set[str]:
         """Write ledgers where nobody else has since they were read, by partition, in one trip.

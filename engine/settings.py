@@ -56,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     situations: str = ""  # … of situations.yaml
     modules: str = ""  # … of modules.yaml
     rules: str = ""  # … of rules.yaml
+    push: str = ""  # … of push.yaml
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property

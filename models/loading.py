@@ -12,6 +12,7 @@ from engine.candidates import Sources
 from engine.module_choice import ModuleScorer
 from engine.objective import Objective
 from engine.pipeline import Parts
+from engine.push_value import PushModel
 from engine.ranking import Ranker
 from engine.situation import Situations
 from models.artifact import Artifact, BadArtifact
@@ -57,6 +58,7 @@ class Models:
     ranker: Ranker | None = None
     senses: Mapping[str, Any] = field(default_factory=dict)  # by name; what is missing is shipped
     modules: ModuleScorer | None = None
+    push: PushModel | None = None
 
     @property
     def outcomes(self) -> list[str]:

@@ -29,6 +29,8 @@ from serving.looking import ItemView, Looking, Readiness
 from serving.metrics import Metrics
 from serving.openapi import documentation
 from serving.page import PageAnswer, PageBody, PageHandler
+from serving.people import StorePeople
+from serving.push import DocumentedScoreBody, Pusher, PushHandler, Scored
 from serving.recommend import Recommend, RecommendBody, Recommended
 from serving.situations import SituationHandler, SituationNow
 from serving.users import Users
@@ -87,6 +89,8 @@ class Deciders:
         decided = Decided(settings.partitions, self.log, metrics)
         self.recommend = Recommend(self.deciding.parts, decided)
         self.page = PageHandler(self.deciding.page_parts, decided)
+        pusher = Pusher(StorePeople(process.reads), self.deciding.push_parts, self.log.offer_push)
+        self.push = PushHandler(pusher, process.actions, decided.device)
         self.looking = Looking(process.store, users, follower, self.deciding)
         self.situations = SituationHandler(self.deciding.parts, users)
 
@@ -139,6 +143,9 @@ def decide_routes(deciders: Deciders) -> list[Route]:
         Route("POST", "/v1/page", deciders.page.post_page, SERVE,
               summary="Decide which modules a home screen carries, and with which items",
               request_type=PageBody, response_type=PageAnswer),
+        Route("POST", "/v1/push/score", deciders.push.post_score, SERVE, max_body=8 * MIB,
+              summary="Send now, hold until a better moment, or drop: up to 1,000 messages",
+              request_type=DocumentedScoreBody, response_type=Scored),
         Route("GET", "/v1/situation/{user_id}", deciders.situations.get_situation, SERVE,
               summary="What a person is in the middle of, and why it is thought so",
               response_type=SituationNow),

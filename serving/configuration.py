@@ -11,10 +11,13 @@ import msgspec
 from engine.actions import Actions, load_actions
 from engine.modules import ModulesFile, load_modules
 from engine.objective import Objective, load_objective
+from engine.push_file import PushFile, load_push
 from engine.recommending import Recommending, load_recommending
 from engine.rules_file import RulesFile, load_rules
 from engine.settings import Settings
 from engine.situation_rules import SituationFile, load_situations
+
+RELOADED = ("objective", "recommend", "modules", "rules", "push")  # settings that name the files
 
 
 class Configuration(msgspec.Struct, frozen=True):
@@ -26,6 +29,7 @@ class Configuration(msgspec.Struct, frozen=True):
     situations: SituationFile
     modules: ModulesFile
     rules: RulesFile
+    push: PushFile
 
     @property
     def version(self) -> str:
@@ -42,8 +46,9 @@ def read_configuration(settings: Settings) -> tuple[Actions, Configuration]:
     situations = load_situations(_path(settings.situations))
     modules = load_modules(actions, situations.names, _path(settings.modules))
     rules = load_rules(actions, _path(settings.rules))
+    push = load_push(situations.names, _path(settings.push))
     found = Configuration(
-        dict(actions.by_name), objective, recommending, situations, modules, rules
+        dict(actions.by_name), objective, recommending, situations, modules, rules, push
     )
     return actions, found
 
@@ -54,8 +59,7 @@ class ConfigurationWatch:
     def __init__(self, settings: Settings, current: Configuration) -> None:
         self._settings = settings
         self._current = current
-        named = (getattr(settings, name) for name in ("objective", "recommend", "modules", "rules"))
-        self._files = [Path(path) for path in named if path]
+        self._files = [Path(path) for name in RELOADED if (path := getattr(settings, name))]
         self._seen = self._stamps()
 
     def changed(self) -> Configuration | None:

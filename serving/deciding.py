@@ -17,6 +17,8 @@ from engine.module_book import ModuleBook
 from engine.module_counts import ModuleCounts
 from engine.page import page_known
 from engine.pipeline import NOBODY, Parts, Request, Users, recommend_known
+from engine.push import People, PushParts
+from engine.push_value import Assumptions
 from engine.rules import NO_RULES, Rules
 from engine.state import TOUCH, Touch, UserState
 from engine.taste import weights_by_term
@@ -98,6 +100,22 @@ class Deciding:
     def page_parts(self) -> tuple[Parts, ModuleBook]:
         """The same, and the modules that serve now."""
         return self.parts(), self._book
+
+    def push_parts(self, people: People, key: bytes | None) -> PushParts:
+        """What pushes are decided with now."""
+        parts, told = self.parts(), self._configuration
+        loaded = self._watcher.current
+        model = None if loaded is None else loaded.parts.models.push
+        return PushParts(
+            people,
+            parts.situations,
+            told.push,
+            model or Assumptions(told.push.assumed),
+            self._catalog,
+            key,
+            parts.release,
+            told.version,
+        )
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_S):

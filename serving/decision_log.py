@@ -19,6 +19,8 @@ from engine.decision_rows import DecisionRows, rows_of
 from engine.decisions import place_of, record_of
 from engine.errors import KairosError
 from engine.pipeline import Slate
+from engine.push import Decided
+from engine.push_record import push_record
 from engine.records import encode
 from engine.redis_store import AsyncRedisStore
 from engine.rows import RowFiles
@@ -78,6 +80,17 @@ class DecisionLog:
         self._offered.append((decision_id, slate, size))
         self._bytes += size
         self._some.set()
+
+    def offer_push(self, decided: Decided) -> None:
+        """Log a decision on a push that was just made."""
+        place = place_of(decided.decision.decision_id)
+        assert place is not None
+        partition, arrived_ms = place
+        if self._follower.pressure is not None:
+            self._lost(1)
+            return
+        record = push_record(decided, arrived_ms, self._follower.catalog)
+        self._records.add(partition, encode(record))
 
     async def stop(self) -> None:
         """Write what was offered, as far as store and disk take it within STOP_S each."""
