@@ -22,6 +22,7 @@ from engine.push_value import Assumptions
 from engine.rules import NO_RULES, Rules
 from engine.state import TOUCH, Touch, UserState
 from engine.taste import weights_by_term
+from engine.times import HOUR_MS
 from models.artifact import Artifact
 from models.loading import Models, load
 from models.registry import Registry
@@ -165,6 +166,7 @@ class Deciding:
             self._situations,
             config_version=self._configuration.version,
             rules=self._rules,
+            demote_ms=round(self._configuration.push.demote_h * HOUR_MS),
         )
         if loaded is None or models is None:
             return parts
