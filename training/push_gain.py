@@ -89,7 +89,7 @@ class Judged:
     def best(self, name: str) -> Point:
         """A static policy, or the oracle, at the volume that suits it best."""
         points = self.oracle if name == ORACLE else self.static[name]
-        return max(points, key=lambda point: point.net)
+        return max(points, key=lambda point: (point.net, -point.sends))
 
     def share_free(self, name: str) -> float | None:
         """Of the way from the best static policy to the oracle; None where there is none."""

@@ -59,7 +59,7 @@ def evaluate(plan: Plan, jobs: int, say: Callable[[str], None]) -> dict[str, Any
         ),
         **asdict(plan),
         "opt_out_cost_visits": OPT_OUT_COST,
-        "laws": {law: _law(found) for law, found in worlds.items()},
+        "laws": {law: law_figures(found) for law, found in worlds.items()},
     }
 
 
@@ -70,7 +70,8 @@ def live_world(plan: Plan, law: str, seed: int) -> Judged:
     return judge(world, make, seed, plan.explored_weeks, plan.judged_weeks)
 
 
-def _law(worlds: Sequence[Judged]) -> dict[str, Any]:
+def law_figures(worlds: Sequence[Judged]) -> dict[str, Any]:
+    """Means over the worlds of a law."""
     learned = tuple(worlds[0].learned)
     told: dict[str, Callable[[Judged], Point]] = {NOTHING: lambda one: one.nothing}
     for name in STATIC:

@@ -24,6 +24,7 @@ SENT = 0.3  # of the messages it explores with: more would tire people and hide 
 SOON_S = 3600.0  # in which a push brings what it brings
 # Tuned on amber and birch.
 MARGIN = 3.0  # times what a push risks that it has to bring
+LEAST = 0.02  # visits that a push has to bring at least
 GAP_S = 40 * 3600.0  # between pushes to a person
 SMOOTH = 20.0  # visits by which a person's curve over the day is drawn to everyone's
 
@@ -160,7 +161,7 @@ class PerPerson:
         soon = np.searchsorted(visits, looked + SOON_S) - np.searchsorted(visits, looked)
         effect = shrunk_effects(account, sent, soon.astype(np.float64), len(self.sends_to))
         risk = self.opt_out_cost * self.disabled / max(int(sent.sum()), 1)
-        self.sends_to = np.asarray(effect > MARGIN * risk)
+        self.sends_to = np.asarray(effect > max(MARGIN * risk, LEAST))
         self.hours = own_hours(self.weeks, lived)
         return {"per-person effect": self}
 
