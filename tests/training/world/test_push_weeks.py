@@ -140,7 +140,8 @@ def test_nobody_is_asked_about_whoever_switched_pushes_off() -> None:
     policy = Recorder()
     live(weeks, policy, state, range(1))
     [(_, messages)] = policy.looks
-    assert len(messages) and (weeks.messages.account[messages] % 2 == 1).all()
+    assert len(messages)
+    assert (weeks.messages.account[messages] % 2 == 1).all()
 
 
 def test_holding_into_the_past_is_refused() -> None:
@@ -185,6 +186,7 @@ def test_the_oracle_knows_better_than_still_policies(law: str) -> None:
     hour = np.full(weeks.core.people.accounts, 19)
     still += [lived(weeks, Still(hour, share)).net(2.0) for share in (0.05, 0.2, 1.0)]
     assert best.net(2.0) > max(*still, 0.0) + 20
-    assert len(kinds) and (kinds != SLEEPING_DOG).all()
+    assert len(kinds)
+    assert (kinds != SLEEPING_DOG).all()
     dear = PushOracle(weeks, oracle.openness, weeks.begin().lives, 2.0, 0.75, price=0.3)
     assert 0 < lived(weeks, dear).sends < 0.5 * best.sends
