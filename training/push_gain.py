@@ -33,8 +33,8 @@ from training.world.push_oracle import Openness, PushOracle
 from training.world.push_weeks import WEEK, PushWeeks, State, push_weeks
 
 Doubles = NDArray[np.float64]
-# Visits. Over eight weeks an oracle's pushes are worth 1.3 (birch) to 2.2 (amber) a person that can
-# be reached, and a person who has switched them off is lost to them for about as long.
+# Visits. Over eight weeks an oracle's pushes are worth 1.7 (birch) to 2.5 (amber) a person that can
+# be reached, and who has switched them off is lost to them for about as long.
 OPT_OUT_COST = 2.0
 THINNED = (1.0, 0.6, 0.4, 0.25, 0.15, 0.08, 0.03)
 # The oracle (tiring, price) is tuned in hindsight; at a price it sends less.

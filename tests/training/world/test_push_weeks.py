@@ -173,7 +173,7 @@ def test_a_copied_state_goes_its_own_way() -> None:
     assert (weeks.messages.created_s + EXPIRES_S <= weeks.at_s(weeks.ticks) + EXPIRES_S).all()
 
 
-@pytest.mark.parametrize("law", ["amber", "birch", "null_push"])
+@pytest.mark.parametrize("law", ["birch", "null_push"])
 def test_the_oracle_knows_better_than_still_policies(law: str) -> None:
     weeks, state = weeks_of(law), weeks_of(law).begin()
     oracle = PushOracle(weeks, Openness.of(weeks), state.lives, opt_out_cost=2.0, tiring=0.75)
