@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 
 from engine.catalog import Catalog
+from engine.push_history import PushHistory
 from engine.state import (
     DAY_HALF_LIFE_MS,
     MONTH_HALF_LIFE_MS,
     Counter,
-    PushHistory,
     UserState,
     read_decayed,
     seen_items,
