@@ -18,6 +18,7 @@ from engine.module_counts import ModuleCounts
 from engine.page import page_known
 from engine.pipeline import NOBODY, Parts, Request, Users, recommend_known
 from engine.push import People, PushParts
+from engine.push_file import Cap
 from engine.push_value import Assumptions
 from engine.rules import NO_RULES, Rules
 from engine.state import TOUCH, Touch, UserState
@@ -117,6 +118,10 @@ class Deciding:
             parts.release,
             told.version,
         )
+
+    def caps(self) -> list[Cap]:
+        """Of messages, as configured now."""
+        return self._configuration.push.caps
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_S):

@@ -274,6 +274,23 @@ def test_what_was_pushed_stands_last_on_the_page(
     assert eventually(shown, lambda found: found[-1] == first)[0] != first
 
 
+def test_a_person_shows_caps_left_and_slots_to_come(
+    app: httpx.Client, score: Score, fresh: Fresh
+) -> None:
+    user_id, now = fresh("u"), to_rfc3339(int(time.time() * 1000))
+    tell(app, type="user", user_id=user_id, attributes={"quiet_hours": "00:00-23:40"})
+    urgent, waits = fresh("m"), fresh("m")
+    assert score(user_id, urgent, now, message={"urgency": "transactional"})["action"] == "send"
+    held = score(user_id, waits, now)
+    assert held["forced"] == "quiet_hours"
+
+    told = app.get(f"/v1/users/{user_id}").json()["push"]
+    assert told["caps_left"] == [{"cap": "hourly cap of 2", "left": 1, "of": None}]
+    assert told["reserved"] == [urgent]
+    [slot] = told["slots_to_come"]
+    assert (slot["message_id"], slot["at"]) == (waits, held["hold_until"])
+
+
 def test_an_erased_person_leaves_no_ledger(
     kitchen: Service, app: httpx.Client, score: Score, fresh: Fresh, eventually: Eventually
 ) -> None:
