@@ -26,7 +26,7 @@ from engine.push_choice import draws, held_out
 from engine.push_features import make_row
 from engine.push_file import PushFile
 from engine.push_gates import Barrier, find_gates
-from engine.push_ledger import WENT_OUT, Ledger, Send, prune, settled
+from engine.push_ledger import WENT_OUT, Ledger, prune, settled
 from engine.push_look import Asked as Asked
 from engine.push_look import Days, Glimpse, Look, Person
 from engine.push_message import Chance, PushDecision, Reason, Scores
@@ -245,14 +245,16 @@ def _look(glimpses: Mapping[int, Glimpse], days: Days, parts: PushParts) -> dict
             own_hours({} if state.push is None else state.push.opens),
             ahead.hour_of_week,
             ahead.start_ms - days.at_ms,
-            _ages_h(one.sends, days.at_ms),
+            _ages_h(one, days.at_ms),
         )
         found[place] = days.look(one, prospect, likely)
     return found
 
 
-def _ages_h(sends: Sequence[Send], at_ms: int) -> list[float]:
-    return [max(at_ms - send.at_ms, 0) / HOUR_MS for send in sends if send.channel == "push"]
+def _ages_h(glimpse: Glimpse, at_ms: int) -> list[float]:
+    """Of messages that tire the person of such a one: an inbox and pushes are two things."""
+    alike = (send for send in glimpse.sends if send.channel == glimpse.message.channel)
+    return [max(at_ms - send.at_ms, 0) / HOUR_MS for send in alike]
 
 
 def _by_person(glimpses: Mapping[int, Glimpse]) -> dict[str, tuple[Person, list[int]]]:

@@ -146,7 +146,8 @@ class Prospects:
         takes = self.model.fatigue_per_push * min(load, FULL_LOAD)
         cost = np.maximum(rises, 0.0) * takes * message.value
         waiting = 1.0 - np.minimum(self.costs.wait_per_h * away_ms / HOUR_MS, 1.0)
-        risk = opt_out * self.costs.opt_out * (1.0 + tired)
+        hazard = opt_out if message.channel == "push" else 0.0
+        risk = hazard * self.costs.opt_out * (1.0 + tired)
         # An opt-out costs goals of any message, so it is not a matter of this one's value.
         value = (changes * message.value - cost) * waiting - risk
         return Prospect(value, changes, np.minimum(p_open * shape, 1.0), cost)
