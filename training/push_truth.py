@@ -126,8 +126,7 @@ def breaches(course: Course) -> list[Breach]:
         by_user[grant.user_id].append(grant)
     for user_id, grants in by_user.items():
         facts = course.people[user_id]
-        # Of those let go at one time, what need not wait for others may have been the later one.
-        grants.sort(key=lambda one: (one.at_ms, len(passed(course.policy, one)), one.ended))
+        grants.sort(key=lambda one: (one.at_ms, one.ended))
         for place, grant in enumerate(grants):
             if grant.foreign:
                 continue
@@ -210,6 +209,11 @@ def _counted(
     gates = passed(course.policy, grant)
     margin = 2 * course.skew_ms  # two clocks that are off to either side
     alike = [one for one in before if one.channel == grant.channel and _counts(one, grant, margin)]
+
+    def waits(one: Grant, gate: str) -> bool:
+        # Of those let go at one time, what need not wait may have been the later one.
+        return one.at_ms < grant.at_ms or gate not in passed(course.policy, one)
+
     digest = facts.digest and "digest" not in gates
 
     def together(one: Grant) -> bool:
@@ -218,11 +222,15 @@ def _counted(
         return digest and of_digest and not one.foreign and same
 
     gap_ms = round(course.policy.get("gap_min", 0) * MINUTE_MS) - margin
-    close = [one for one in alike if grant.at_ms - one.at_ms < gap_ms and not together(one)]
+    close = [
+        one
+        for one in alike
+        if grant.at_ms - one.at_ms < gap_ms and not together(one) and waits(one, "gap")
+    ]
     if "gap" not in gates and close:
         yield "gap", f"{(grant.at_ms - close[-1].at_ms) / MINUTE_MS:.1f} min after another"
     for cap in course.policy.get("caps", []) if "caps" not in gates else []:
-        group = _group(alike, grant, cap)
+        group = _group([one for one in alike if waits(one, "caps")], grant, cap)
         since = grant.at_ms - STRETCHES_MS[cap["per"]] + margin
         lately = [one for one in group if one.at_ms > since]
         if any(together(one) for one in group):
