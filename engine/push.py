@@ -289,7 +289,7 @@ def _decision(verdict: Verdict, parts: PushParts) -> PushDecision:
         _scores(look, cell),
         choice.chance,
         int(look.opens_ms[cell]) if choice.action == "hold" else None,
-        look.gates.reserved_until(at_ms, parts.file) if send else None,
+        look.gates.reserved_until(at_ms, look.message.expires_ms, parts.file) if send else None,
         None if verdict.forced is None else verdict.forced.gate,
         choice.measured,
         None if before is None else before.first_id or before.decision_id,

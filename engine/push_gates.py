@@ -89,13 +89,13 @@ class Gates:
             return Barrier("digest", opens, "goes out with the day's digest")
         return last or Barrier("quiet_hours", opens, "quiet hours")
 
-    def reserved_until(self, at_ms: int, file: PushFile) -> int:
-        """How long what is let go now may take to go out: never into the quiet hours."""
-        until = at_ms + round(file.reserve_min * MINUTE_MS)
-        while (
-            until > at_ms and self.quiet is not None and leave(self.zone, until, self.quiet) > until
-        ):
-            until -= MINUTE_MS
+    def reserved_until(self, at_ms: int, expires_ms: int, file: PushFile) -> int:
+        """How long what is let go now may take to go out: never into quiet hours or past expiry."""
+        until = min(at_ms + round(file.reserve_min * MINUTE_MS), expires_ms)
+        if self.quiet is not None:
+            until = min(until, next_minute(self.zone, at_ms, self.quiet[0]))
+            while until > at_ms and leave(self.zone, until, self.quiet) > until:
+                until -= MINUTE_MS
         return max(until, at_ms + 1)
 
 
