@@ -26,7 +26,7 @@ from engine.push_choice import draws, held_out
 from engine.push_features import make_row
 from engine.push_file import PushFile
 from engine.push_gates import Barrier, find_gates
-from engine.push_ledger import WENT_OUT, Ledger, prune, settled
+from engine.push_ledger import Ledger, is_answer, last_failure_s, prune, settled
 from engine.push_look import Asked as Asked
 from engine.push_look import Days, Glimpse, Look, Person
 from engine.push_message import Chance, PushDecision, Reason, Scores
@@ -187,11 +187,7 @@ def _holds(said: PushDecision, person: Person, again: bool, at_ms: int) -> bool:
         return True
     if said.action == "hold":
         return said.hold_until_ms is not None and at_ms < said.hold_until_ms and not again
-    heard = [] if person.state.push is None else person.state.push.recent
-    status = next((one.status for one in heard if one.message_id == said.message_id), None)
-    if status in WENT_OUT:
-        return True
-    return status != "failed" and at_ms < (said.reserved_until_ms or 0)
+    return is_answer(person.ledger, person.state, said.message_id, at_ms)
 
 
 def _glimpse(
@@ -331,7 +327,8 @@ def _next_ledger(
         decided[message_id] = decision
         if decision.action == "send":
             sends = [send for send in sends if send.message_id != message_id]
-            sends.append(look.send(decision.reserved_until_ms or 0))
+            failed_s = last_failure_s(person.state, message_id)
+            sends.append(look.send(decision.reserved_until_ms or 0, failed_s))
     return prune(Ledger(sends, decided), at_ms)
 
 
