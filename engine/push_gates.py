@@ -28,6 +28,7 @@ from engine.state import UserState, attribute, time_zone
 from engine.times import zone
 
 FRESH_MS = 30 * MINUTE_MS  # so long a phone's and a person's state is taken for the one now
+CLOCKS_MS = 10 * MINUTE_MS  # two clocks, one ahead and one behind, each as far as is taken
 TRAVEL_MS = 14 * 24 * 60 * MINUTE_MS  # … and so long a phone's zone for where the person is
 DIGEST_MIN = 30  # so long after its time a digest may still go out
 QUARTER_MS = 15 * MINUTE_MS
@@ -130,12 +131,15 @@ def sent_barriers(
 
 def where(state: UserState, device: Device | None, at_ms: int, file: PushFile) -> str:
     """The time zone a person is in: of the phone heard of last, else of their attributes."""
-    told = None if device is None else (device.captured_at or at_ms, device)
-    for known in (told, newest_device(state, at_ms)):
-        if known is None or at_ms - known[0] > TRAVEL_MS:
-            continue
-        if known[1].time_zone and zone(known[1].time_zone) is not None:
-            return known[1].time_zone
+    ahead_ms = at_ms + CLOCKS_MS  # a phone's clock may be: what it told counts at once
+    told = None if device is None else (device.captured_at or ahead_ms, device)
+    known = [
+        (heard_ms, one.time_zone)
+        for heard_ms, one in filter(None, (told, newest_device(state, ahead_ms)))
+        if at_ms - heard_ms <= TRAVEL_MS and one.time_zone and zone(one.time_zone) is not None
+    ]
+    if known:
+        return max(known, key=lambda one: one[0])[1]
     home = time_zone(state)
     return home if home and zone(home) is not None else file.time_zone
 
