@@ -26,7 +26,7 @@ from engine.push_choice import draws, held_out
 from engine.push_features import make_row
 from engine.push_file import PushFile
 from engine.push_gates import Barrier, find_gates
-from engine.push_ledger import Ledger, is_answer, last_failure_s, prune, settled
+from engine.push_ledger import Ledger, confirmed, is_answer, last_failure_s, prune, settled
 from engine.push_look import Asked as Asked
 from engine.push_look import Days, Glimpse, Look, Person
 from engine.push_message import Chance, PushDecision, Reason, Scores
@@ -321,7 +321,7 @@ def _next_ledger(
     person: Person, looks: Iterable[Look], decisions: Sequence[PushDecision], at_ms: int
 ) -> Ledger:
     """The ledger with these decisions in it."""
-    sends, decided = list(person.ledger.sends), dict(person.ledger.decided)
+    sends, decided = confirmed(person.ledger.sends, person.state), dict(person.ledger.decided)
     for look, decision in zip(looks, decisions, strict=True):
         message_id = look.message.message_id
         decided[message_id] = decision

@@ -118,7 +118,8 @@ def find_gates(
     barriers = _sent(sends, message, moment.at_ms, file, passed, digest)
     barriers += _now(state, device, moment, file, passed)
     quiet = None if "quiet_hours" in passed else quiet_hours(state, file)
-    return Gates(name, never, tuple(barriers), quiet, minute_of(file.digest_at) if digest else None)
+    digest_at = _digest_at(file, quiet) if digest else None
+    return Gates(name, never, tuple(barriers), quiet, digest_at)
 
 
 def sent_barriers(
@@ -186,6 +187,14 @@ def _off(state: UserState, category: str) -> bool:
     if isinstance(listed, list) and category in listed:
         return True
     return not switched.get(category, (0, True))[1]
+
+
+def _digest_at(file: PushFile, quiet: Minutes | None) -> int:
+    """Minute of the local day; one within quiet hours goes out after them."""
+    at = minute_of(file.digest_at)
+    if quiet is not None and is_within(at, quiet) and is_within((at + DIGEST_MIN) % 1440, quiet):
+        return quiet[1]
+    return at
 
 
 def _wants_digest(state: UserState, message: Message) -> bool:
@@ -260,14 +269,13 @@ def _group(sends: Sequence[Send], message: Message, cap: Cap) -> list[Send] | No
 def _in_stretch(group: Sequence[Send], cap: Cap, at_ms: int) -> list[int]:
     """Times that count, oldest first; one digest counts once."""
     since = at_ms - STRETCH_MS[cap.per]
-    times = [
-        send.at_ms // SLOT_MS * SLOT_MS if send.digest else send.at_ms
-        for send in group
-        if send.at_ms > since
-    ]
-    digests = {send.at_ms // SLOT_MS * SLOT_MS for send in group if send.digest}
-    single = [time for time in times if time not in digests]
-    return sorted([*single, *(time for time in digests if time > since)])
+    lately = [send for send in group if send.at_ms > since]
+    digests: dict[int, int] = {}  # slot -> when the last of it went out
+    for send in lately:
+        if send.digest:
+            slot = send.at_ms // SLOT_MS
+            digests[slot] = max(send.at_ms, digests.get(slot, 0))
+    return sorted([*digests.values(), *(send.at_ms for send in lately if not send.digest)])
 
 
 def _joins(send: Send, at_ms: int) -> bool:

@@ -12,17 +12,19 @@ out, which the state knows. One that failed counts no more.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import msgspec
 
 from engine.push_history import Heard
 from engine.push_message import PushDecision
 from engine.state import UserState
-from engine.times import DAY_MS
+from engine.times import DAY_MS, HOUR_MS
 
 VERSION = struct.Struct(">Q")  # before the record, so that the store compares eight bytes
 KEPT_MS = 35 * DAY_MS  # of sends: longer than any cap looks back
 MOST_SENDS = 200
+CLOCKS_MS = HOUR_MS  # another caller's clock may be so far behind
 WENT_OUT = frozenset({"sent", "delivered", "opened", "dismissed"})
 
 
@@ -102,10 +104,22 @@ def _told(state: UserState) -> dict[str, Heard]:
     return {} if state.push is None else {one.message_id: one for one in state.push.recent}
 
 
+def confirmed(sends: Sequence[Send], state: UserState) -> list[Send]:
+    """Sends, of which those that went out stay so however much else is told afterwards."""
+    told = _told(state)
+    return [
+        msgspec.structs.replace(send, until_ms=0)
+        if (heard := told.get(send.message_id)) is not None and heard.status in WENT_OUT
+        else send
+        for send in sends
+    ]
+
+
 def prune(ledger: Ledger, at_ms: int) -> Ledger:
     """The ledger without what no decision will ask about again."""
     kept = [send for send in ledger.sends if send.at_ms > at_ms - KEPT_MS][-MOST_SENDS:]
-    decided = {name: one for name, one in ledger.decided.items() if one.expires_ms > at_ms}
+    since = at_ms - CLOCKS_MS
+    decided = {name: one for name, one in ledger.decided.items() if one.expires_ms > since}
     return Ledger(kept, decided)
 
 
