@@ -71,9 +71,9 @@ class Plan:
     decisions: int = 1_000_000
     callers: int = 16
     processes: int = 4
-    people: int = 40  # of a world
-    steps: int = 40  # in which every caller asks once
-    each: int = 16  # messages a call
+    people: int = 100  # of a world
+    steps: int = 60  # in which every caller asks once
+    each: int = 24  # messages a call, at least
     seed: int = 1
 
 
@@ -421,12 +421,13 @@ class _World:
         rng = self._rng
         at_ms = None if self._mode == "real" else self._at_ms + self._clocks[number]
         # A few people are asked about by everybody at once.
-        busy = self._living[: max(3, len(self._living) // 8)]
+        busy = self._living[: max(3, len(self._living) // 12)]
         asked: list[Asked] = []
         while len(asked) < self._plan.each:
             one = rng.choice(busy if rng.random() < 0.3 else self._living)
-            for _ in range(rng.choice((1, 1, 1, 2, 4))):
-                asked.append(Asked(one.who.user_id, self._message(one), self._told(one.who)))
+            told = self._told(one.who)
+            for _ in range(rng.choice((1, 2, 4, 6))):
+                asked.append(Asked(one.who.user_id, self._message(one), told))
         return Call(at_ms, asked, dry_run=rng.random() < 0.03)
 
     def _message(self, one: _Living) -> Message:
@@ -439,10 +440,10 @@ class _World:
     def _told(self, who: Wanderer) -> Device | None:
         """The state of a phone that comes with the question: fresh, or of long ago."""
         kind = self._rng.random()
-        if kind > 0.2 or who.zone is None:
+        if kind > 0.08 or who.zone is None:
             return None
         told = Device(device_id="phone", captured_at=self._at_ms + who.clock_ms)
-        if kind < 0.1:
+        if kind < 0.04:
             return msgspec.structs.replace(told, time_zone=who.zone)
         long_ago = self._began_ms + who.clock_ms - self._rng.randint(1, 10) * HOUR_MS
         return msgspec.structs.replace(

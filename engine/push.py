@@ -187,7 +187,7 @@ def _holds(said: PushDecision, person: Person, again: bool, at_ms: int) -> bool:
         return True
     if said.action == "hold":
         return said.hold_until_ms is not None and at_ms < said.hold_until_ms and not again
-    return is_answer(person.ledger, person.state, said.message_id, at_ms)
+    return is_answer(person.ledger, person.state, said, at_ms)
 
 
 def _glimpse(

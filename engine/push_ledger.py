@@ -88,10 +88,11 @@ def counts(send: Send, heard: Heard | None, at_ms: int) -> bool:
     return send.until_ms == 0 or send.until_ms > at_ms
 
 
-def is_answer(ledger: Ledger, state: UserState, message_id: str, at_ms: int) -> bool:
+def is_answer(ledger: Ledger, state: UserState, said: PushDecision, at_ms: int) -> bool:
     """Whether a message that was let go is reserved still, or went out."""
-    send = next((one for one in ledger.sends if one.message_id == message_id), None)
-    return send is not None and counts(send, _told(state).get(message_id), at_ms)
+    forgotten = Send(said.message_id, "", said.at_ms, said.reserved_until_ms or said.at_ms)
+    kept = (one for one in ledger.sends if one.message_id == said.message_id)
+    return counts(next(kept, forgotten), _told(state).get(said.message_id), at_ms)
 
 
 def last_failure_s(state: UserState, message_id: str) -> int:

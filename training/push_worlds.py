@@ -159,7 +159,7 @@ def invent_people(rng: random.Random, world: int, count: int, zone: str) -> list
 def invent_message(rng: random.Random, name: str, at_ms: int) -> Message:
     """One that expires some time, at times soon."""
     channel: Channel = "in_app" if rng.random() < 0.1 else "push"
-    lasts = rng.choice((2, 10, 45, 180, 600, 1440, 4 * 1440)) * MINUTE_MS
+    lasts = rng.choice((2, 10, 45, 90, 180, 600, 1440)) * MINUTE_MS
     late = rng.random() < 0.1
     return Message(
         name,

@@ -314,21 +314,32 @@ def test_push_history(make: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "holds"),
+    ("told", "holds", "after_s"),
     [
-        (["sent", "failed"], "failed"),
-        (["failed", "sent"], "failed"),
-        (["opened", "sent", "delivered"], "opened"),
-        (["failed", "delivered"], "delivered"),  # what arrived did not fail
+        (["sent", "failed"], "failed", 1),
+        (["failed", "sent"], "sent", 1),  # tried again
+        (["failed", "sent", "failed"], "failed", 2),
+        (["opened", "sent", "delivered"], "opened", 0),
+        (["failed", "delivered"], "delivered", 1),  # what arrived did not fail
     ],
 )
 def test_a_message_is_kept_once_at_the_furthest_it_came(
-    make: Any, told: list[str], holds: str
+    make: Any, told: list[str], holds: str, after_s: int
 ) -> None:
     state = folded([make.push("u", s, "m", ts=NOW + 1000 * n) for n, s in enumerate(told)])
 
     assert state.push is not None
-    assert [(one.status, one.at_s) for one in state.push.recent] == [(holds, NOW // 1000)]
+    assert [(one.status, one.at_s) for one in state.push.recent] == [
+        (holds, NOW // 1000 + after_s)
+    ]
+
+
+def test_a_failure_told_of_late_is_of_the_try_before(make: Any) -> None:
+    told = [("sent", 60), ("failed", 30)]
+    state = folded([make.push("u", s, "m", ts=NOW + 1000 * after) for s, after in told])
+
+    assert state.push is not None
+    assert [one.status for one in state.push.recent] == ["sent"]
 
 
 @pytest.mark.parametrize(
