@@ -22,7 +22,7 @@ _FURTHER = ("sent", "failed", "delivered", "dismissed", "opened")
 
 
 class Heard(NamedTuple):
-    """What was told of a message: the furthest it came, and when it was first told of."""
+    """What was told of a message: the furthest it came, and when it went out or failed."""
 
     message_id: str
     category: str | None
@@ -124,11 +124,12 @@ def _heard(recent: Sequence[Heard], news: Heard) -> list[Heard]:
     before = next((one for one in recent if one.message_id == news.message_id), None)
     if before is None:
         return [*recent, news][-HEARD:]
-    furthest = max(before, news, key=lambda one: _FURTHER.index(one.status))
-    told = Heard(
-        news.message_id,
-        news.category or before.category,
-        furthest.status,
-        min(before.at_s, news.at_s),
-    )
+    statuses = {before.status, news.status}
+    if "failed" in statuses and statuses <= {"failed", "sent"}:
+        # What failed may be tried again: the later one holds, and in doubt it went out.
+        furthest = max(before, news, key=lambda one: (one.at_s, one.status == "sent"))
+    else:
+        furthest = max(before, news, key=lambda one: _FURTHER.index(one.status))
+    at_s = furthest.at_s if "failed" in statuses else min(before.at_s, news.at_s)
+    told = Heard(news.message_id, news.category or before.category, furthest.status, at_s)
     return [*(one for one in recent if one is not before), told]
