@@ -152,4 +152,6 @@ def _behind(gates: Gates, ahead: Ahead, opens_ms: Times, expires_ms: int) -> tup
     if gates.open_ms > start[0]:
         opens_ms = np.maximum(opens_ms, gates.opens(gates.open_ms))
     ends = np.append(start[1:], max(int(start[-1]) + 1, expires_ms))
-    return opens_ms, (opens_ms < ends) & (opens_ms < expires_ms)
+    opened = (opens_ms < ends) & (opens_ms < expires_ms)
+    opened[0] &= opens_ms[0] == start[0]  # now, or it is another time
+    return opens_ms, opened
