@@ -58,6 +58,7 @@ from training.push_worlds import (
 )
 
 Mode = Literal["real", "exact", "skewed"]
+MODES: tuple[Mode, ...] = ("exact", "skewed", "real", "skewed", "exact")
 SKEW_MS = 5 * MINUTE_MS
 BEFORE = float("-inf")
 KEPT = 10  # messages of a person that may be asked about again
@@ -120,7 +121,7 @@ def fuzz(plan: Plan, url: str, say: Callable[[str], None] = lambda text: None) -
     tally, began, world = Tally(), time.monotonic(), 0
     with Feed(settings_of(url)) as feed, _callers(plan, url) as callers:
         while tally.counts["decisions"] < plan.decisions:
-            mode: Mode = ("real", "exact", "skewed", "exact", "skewed")[world % 5]  # type: ignore[assignment]
+            mode = MODES[world % len(MODES)]
             _World(plan, world, mode, feed, callers, tally).live()
             world += 1
             done, wrong = tally.counts["decisions"], sum(tally.found.values())
@@ -253,7 +254,7 @@ async def _ask(call: Call, parts: PushParts) -> Answered:
 
 @dataclass(slots=True)
 class Report:
-    """An event that is on its way; unseen by callers whose clock shows `must_ms`, it is too late."""
+    """An event on its way; it has to be folded before a caller's clock may show `must_ms`."""
 
     due_ms: int
     must_ms: int
@@ -296,9 +297,7 @@ class _World:
             self._at_ms = int(time.time() * 1000)
         self._began_ms = self._at_ms
         self._reports: list[Report] = []
-        self._living = [
-            self._begin(who) for who in invent_people(rng, number, plan.people, zone)
-        ]
+        self._living = [self._begin(who) for who in invent_people(rng, number, plan.people, zone)]
         self._by_id = {one.who.user_id: one for one in self._living}
 
     def live(self) -> None:
@@ -326,7 +325,7 @@ class _World:
 
     def _introduce(self, one: _Living) -> Iterator[Any]:
         own = one.facts.quiet.changes[0][2]
-        told = {"push_digest": one.who.digest}
+        told: dict[str, Any] = {"push_digest": one.who.digest}
         if one.who.home is not None:
             told["time_zone"] = one.who.home
         if own is not None:
@@ -349,9 +348,7 @@ class _World:
 
     def _step(self) -> None:
         self._at_ms = (
-            int(time.time() * 1000)
-            if self._mode == "real"
-            else self._at_ms + stride(self._rng)
+            int(time.time() * 1000) if self._mode == "real" else self._at_ms + stride(self._rng)
         )
         due = [one for one in self._reports if one.due_ms <= self._at_ms]
         self._reports = [one for one in self._reports if one.due_ms > self._at_ms]
@@ -384,9 +381,12 @@ class _World:
         if rng.random() < 0.03:
             name = rng.choice(("", "", *CATEGORIES))
             on = rng.random() < 0.6
-            told = {"message_id": "", "status": "enabled" if on else "disabled"}
             record = PushRecord(
-                event_id=self._event(), category=name or None, **told, **self._common(who)
+                event_id=self._event(),
+                message_id="",
+                status="enabled" if on else "disabled",
+                category=name or None,
+                **self._common(who),
             )
             self._tally.counts["switches"] += 1
             yield record, one.facts.on[name], on

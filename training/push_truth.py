@@ -8,6 +8,7 @@ no caller's clock changes; `began` and `ended` are one monotonic clock's seconds
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -297,7 +298,7 @@ def _other_answers(course: Course) -> list[Breach]:
     of = {grant.decision_id: grant for grant in course.grants}
     for (user_id, message_id), some in fresh.items():
         some.sort(key=lambda one: one.ended)
-        for before, after in zip(some, some[1:], strict=False):
+        for before, after in itertools.pairwise(some):
             late, early = (after, before), (before, after)
             overlap = after.began < before.ended
             if not (_may_follow(*early, of) or (overlap and _may_follow(*late, of))):

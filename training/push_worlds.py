@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 
 from engine.push_message import Channel, Message, Urgency
-from engine.situation_rules import load_situations
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -136,11 +135,7 @@ class Wanderer:
     clock_ms: int  # what the phone is ahead
     zone: str | None  # of the phone
     home: str | None
-    digest: bool | list[str]
-
-    @property
-    def known(self) -> bool:
-        return bool(self.zone or self.home)
+    digest: bool
 
 
 def invent_people(rng: random.Random, world: int, count: int, zone: str) -> list[Wanderer]:
@@ -171,8 +166,3 @@ def invent_message(rng: random.Random, name: str, at_ms: int) -> Message:
         not_before_ms=at_ms + lasts // 3 if late else 0,
         urgency=rng.choice(URGENCIES),
     )
-
-
-def situation_names() -> tuple[str, ...]:
-    """Those that are shipped."""
-    return tuple(load_situations().names)

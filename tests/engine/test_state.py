@@ -329,9 +329,7 @@ def test_a_message_is_kept_once_at_the_furthest_it_came(
     state = folded([make.push("u", s, "m", ts=NOW + 1000 * n) for n, s in enumerate(told)])
 
     assert state.push is not None
-    assert [(one.status, one.at_s) for one in state.push.recent] == [
-        (holds, NOW // 1000 + after_s)
-    ]
+    assert [(one.status, one.at_s) for one in state.push.recent] == [(holds, NOW // 1000 + after_s)]
 
 
 def test_a_failure_told_of_late_is_of_the_try_before(make: Any) -> None:
