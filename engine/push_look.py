@@ -79,11 +79,6 @@ class Look:
         return self.glimpse.message
 
     @property
-    def at_once(self) -> bool:
-        """Whether it may go out now: the first cell may open later in its hour."""
-        return bool(self.opened[0]) and int(self.opens_ms[0]) <= self.glimpse.moment.at_ms
-
-    @property
     def wish(self) -> int | None:
         """The best open cell, None where none is worth it."""
         return best(self.prospect.value, self.opened)
