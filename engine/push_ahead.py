@@ -81,10 +81,10 @@ def is_within(minute: int, stretch: Minutes) -> bool:
 
 def next_minute(name: str, at_ms: int, minute: int) -> int:
     """Unix ms of the next time that the local clock shows so, or would, where it is put forward."""
-    into = (at_ms + offset_ms(name, at_ms)) % DAY_MS
-    found = at_ms + (minute * MINUTE_MS - into) % DAY_MS
-    moved = found + offset_ms(name, at_ms) - offset_ms(name, found)
-    return moved if offset_ms(name, moved) == offset_ms(name, found) else found
+    offsets = [offset_ms(name, at_ms), offset_ms(name, at_ms + DAY_MS)]
+    times = [at_ms + (minute * MINUTE_MS - at_ms - offset) % DAY_MS for offset in offsets]
+    shown = [at for at, offset in zip(times, offsets, strict=True) if offset_ms(name, at) == offset]
+    return min(shown or times[:1])
 
 
 def leave(name: str, at_ms: int, stretch: Minutes) -> int:
