@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.times import DAY_MS, HOUR_MS, zone
+from engine.times import DAY_MS, HOUR_MS, LATEST_MS, zone
 
 MINUTE_MS = 60_000
 SOON_MS = 15 * MINUTE_MS
+LAST_MS = LATEST_MS - DAY_MS
 MOST_CELLS = 7 * 24  # who may wait longer is looked at again
 Minutes = tuple[int, int]  # of the local day: from, until
 
@@ -50,6 +51,7 @@ def _offset_ms(name: str, at_ms: int) -> int:
     known = zone(name)
     if known is None:
         return 0
+    at_ms = min(at_ms, LAST_MS)  # what is never open is so until after the last year
     away = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(known).utcoffset()
     return 0 if away is None else round(away.total_seconds() * 1000)
 
