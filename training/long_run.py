@@ -61,5 +61,5 @@ def _by_step(logged: Logged, order: NDArray[np.number]) -> tuple[Doubles, Double
     ratios, rewards = np.ones(shape), np.zeros(shape)
     ratios[who, step] = logged.weights[sorted_rows]
     rewards[who, step] = logged.reward[sorted_rows]
-    weights: Doubles = np.cumprod(ratios, axis=1)
+    weights: Doubles = np.multiply.accumulate(ratios, axis=1)
     return weights, rewards
