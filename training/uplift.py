@@ -37,7 +37,7 @@ FOLDS = 5  # of users, for the effects that are judged
 INNER_FOLDS = 3  # within what is left, for the models of the outcome
 OUTCOME = RegressionSettings()
 # Scores of effects scatter far more than effects: few leaves, and much evidence before one counts.
-EFFECT = RegressionSettings(trees=60, leaves=4, rows_in_leaf=200, l2=400.0)
+EFFECT = RegressionSettings(trees=60, leaves=4, rows_in_leaf=200, l2=2000.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from training.qini import qini
 from training.uplift import Doubles, Floats, Learner, UpliftFit, by_user, fit_uplift
 
 LEARNERS: tuple[Learner, ...] = get_args(Learner)
-COUNT = 6_000
+COUNT = 4_000
 
 
 class World:
@@ -54,19 +54,23 @@ def test_an_effect_is_found_and_ranks_people_it_was_not_learned_from(learner: Le
 
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_no_users_own_outcomes_reach_the_effects_they_are_judged_by(learner: Learner) -> None:
-    # Sixty people whose effects are pure chance, each told by a number that says who it is:
-    # whoever has seen a person's outcomes knows their effect, and nobody else can.
-    world = World(3)
+    # People whose effects are pure chance, each told by a number that says who it is: whoever has
+    # seen a person's outcomes knows something of their effect, and nobody else can.
+    world = World(3, count=3_000)
     rng = np.random.default_rng(3)
-    world.users = rng.integers(0, 60, COUNT)
-    own = rng.choice([-0.4, 0.4], 60)[world.users]
-    world.features[:, 3] = rng.normal(size=60)[world.users]
-    world.outcome = (rng.random(COUNT) < 0.5 + own * (world.treated - 0.5)).astype(np.float64)
+    world.users = rng.integers(0, 300, 3_000)
+    own = rng.choice([-0.4, 0.4], 300)[world.users]
+    world.features[:, 3] = rng.normal(size=300)[world.users]
+    world.outcome = (rng.random(3_000) < 0.5 + own * (world.treated - 0.5)).astype(np.float64)
 
     fit = world.fit(learner)
+    inside, outside = (
+        np.corrcoef(effects, own)[0, 1]
+        for effects in (fit.effects(world.features), fit.out_of_fold)
+    )
 
-    assert np.corrcoef(fit.effects(world.features), own)[0, 1] > 0.5
-    assert np.corrcoef(fit.out_of_fold, own)[0, 1] < 0.25
+    assert outside < 0.1
+    assert inside > outside + 0.1
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
