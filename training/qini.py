@@ -5,6 +5,12 @@ decision: treated outcomes in that share less the control ones, scaled to as man
 the area between it and the straight line to its end, which is what treating people in any order
 gives. It is 0 for scores that know nothing, however large the average effect. Decisions of unequal
 propensity count by its inverse; where it is the same for all this is Radcliffe's formula.
+
+Cross-fitted scores are judged more strictly than scores of a model made before. Their folds judge
+each other: what chance made two folds share counts twice, once for each as the judge, so that under
+scores that know nothing the value scatters √2 times as far as it does with the scores held fixed
+(the variance of a degenerate U-statistic; that cross-validation understates its own is known since
+Bengio and Grandvalet 2004). Left out, a gate of 2.5 % lets some 8 % of useless models pass.
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ Flags = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 RESAMPLES = 500
 SURE = 1.959963984540054  # standard errors to either side: 95 %
+CROSS_FITTED = 2**0.5
 TOP = 0.1
 
 
@@ -43,12 +50,14 @@ def qini(
     propensity: Doubles,
     outcome: Doubles,
     users: Ints,
+    cross_fitted: bool = True,
     resamples: int = RESAMPLES,
     seed: int = 1,
 ) -> Qini:
     """Judge effect scores [n] of decisions whose users the scores were not learned from.
 
-    Ties in the scores are treated together. The interval is value ± 1.96 standard errors of a
+    `cross_fitted` is false where one model, made before, scored them all. Ties in the scores are
+    treated together. The interval is value ± 1.96 standard errors of a
     bootstrap that draws users (Efron and Tibshirani 1993): levels of a few in a million, as looks
     at the beginning of many have, cannot be read off quantiles.
     """
@@ -63,6 +72,8 @@ def qini(
         for _ in range(resamples)
     ]
     deviations = _deviations(np.array(drawn))
+    if cross_fitted:
+        deviations[[0, 2]] *= CROSS_FITTED  # the average effect needs no scores
     value, reach = float(figures[0]), SURE * deviations
     average, top = (
         Metric(float(figures[n]), float(figures[n] - reach[n]), float(figures[n] + reach[n]))

@@ -116,6 +116,22 @@ def fit_uplift(
     return UpliftFit(_fit(trial, learner, seed), effects)
 
 
+def fit_forward(trial: Trial, block: Ints, learner: Learner = "dr", seed: int = 1) -> Doubles:
+    """float64 [n]: effects of each block [n] of time by a model of all blocks before; NaN at first.
+
+    What a model of that time would have said, and so what nightly looks may be judged by: unlike
+    with cross-fitted effects, nothing that was judged changes when a night is added. NaN as long as
+    one arm is lacking.
+    """
+    effects = np.full(len(block), np.nan)
+    for later in np.unique(block)[1:]:
+        before, now = block < later, block == later
+        if 0 < int(trial.treated[before].sum()) < int(before.sum()):
+            model = _fit(trial.some(before), learner, seed)
+            effects[now] = model.means(trial.features[now])
+    return effects
+
+
 def by_user(users: Ints, folds: int, seed: int) -> Iterator[Flags]:
     """Flags [n] of each fold in turn; a user's rows stand in one."""
     names, who = np.unique(users, return_inverse=True)

@@ -11,7 +11,16 @@ from engine.errors import InvalidInput
 from models.export import trees_graph
 from models.onnx_scorer import INPUT, OUTPUT
 from training.qini import qini
-from training.uplift import Doubles, Floats, Learner, UpliftFit, by_user, fit_uplift
+from training.uplift import (
+    Doubles,
+    Floats,
+    Learner,
+    Trial,
+    UpliftFit,
+    by_user,
+    fit_forward,
+    fit_uplift,
+)
 
 LEARNERS: tuple[Learner, ...] = get_args(Learner)
 COUNT = 4_000
@@ -86,6 +95,19 @@ def test_the_model_exports_as_it_scores(learner: Learner) -> None:
     [found] = session.run([OUTPUT], {INPUT: rows})
 
     assert found[:, 0] == pytest.approx(fit.effects(rows), abs=1e-5)
+
+
+def test_forward_effects_know_the_past_alone() -> None:
+    world = World(8)
+    block = np.arange(COUNT) * 4 // COUNT
+    told = [world.features, world.treated, world.propensity, world.outcome, world.users]
+    effects = fit_forward(Trial(*told), block, "dr", 1)
+    told[3] = np.where(block < 3, world.outcome, 1 - world.outcome)  # another last night
+
+    assert np.isnan(effects[block == 0]).all()
+    assert np.isfinite(effects[block > 0]).all()
+    assert fit_forward(Trial(*told), block, "dr", 1)[block > 0] == pytest.approx(effects[block > 0])
+    assert np.corrcoef(effects[block == 3], world.truth[block == 3])[0, 1] > 0.6
 
 
 def test_the_same_seed_gives_the_same_effects() -> None:
