@@ -17,9 +17,13 @@ def register(app: typer.Typer) -> None:
     app.command("off-policy")(off_policy)
 
 
-def uplift(as_json: Json = False, out: Out = None) -> None:
+def uplift(
+    runs: Annotated[int, typer.Option(help="Simulated trials for the gate.", min=1)] = 150,
+    as_json: Json = False,
+    out: Out = None,
+) -> None:
     """Who gains from a mail (Hillstrom's trial), cross-fitted, and whether a model may say so."""
-    from training import uplift_figures
+    from training import gate_figures, uplift_figures
     from training.hillstrom import ARMS
     from training.movielens import data_folder
 
@@ -37,6 +41,13 @@ def uplift(as_json: Json = False, out: Out = None) -> None:
                 )
         status.update("power")
         figures["power"] = uplift_figures.powers()
+        for spread in (0.0, 0.03):
+            status.update(f"the gate, spread {spread}")
+            name = (
+                f"gate over {gate_figures.LOOKS} looks, {runs} trials of "
+                f"{gate_figures.DECISIONS:,} decisions, effect ± {spread}"
+            )
+            figures[name] = gate_figures.let_through(runs, spread)
     figures["seconds"] = round(time.monotonic() - began)
     report("uplift", figures, as_json, out)
 

@@ -63,30 +63,24 @@ def _differences(
     cells: Ints, treated: Flags, propensity: Doubles, outcome: Doubles, count: int
 ) -> tuple[Doubles, Doubles]:
     """float64 [cells] each: difference of weighted means, NaN without both arms; its variance."""
-    raw, squares = np.zeros(count), np.zeros(count)
-    for arm, chance, sign in ((treated, propensity, 1.0), (~treated, 1 - propensity, -1.0)):
-        weights = arm / chance
-        sums = np.bincount(cells, weights, count)
-        rows = np.divide(
-            np.square(sums),
-            np.bincount(cells, np.square(weights), count),
-            out=np.full(count, np.nan),
-            where=sums > 0,
-        )
-        means = np.divide(
-            np.bincount(cells, weights * outcome, count),
-            sums,
-            out=np.full(count, np.nan),
-            where=sums > 0,
-        )
-        over_all = float(weights @ outcome) / float(weights.sum())
-        scatter_over_all = float(weights @ np.square(outcome - over_all)) / float(weights.sum())
-        within = np.bincount(cells, weights * np.square(outcome - means[cells]), count)
-        scatter = np.divide(within, sums, out=np.zeros(count), where=sums > 0) * rows
-        scatter = (scatter + PRIOR_ROWS * scatter_over_all) / (rows + PRIOR_ROWS)
-        raw += sign * means
-        squares += scatter / rows
-    return raw, squares
+    means, squares = _arm(cells, treated / propensity, outcome, count)
+    others, of_others = _arm(cells, ~treated / (1 - propensity), outcome, count)
+    return means - others, squares + of_others
+
+
+def _arm(cells: Ints, weights: Doubles, outcome: Doubles, count: int) -> tuple[Doubles, Doubles]:
+    """float64 [cells] each: the weighted mean outcome of one arm and its variance; NaN if empty."""
+    sums = np.bincount(cells, weights, count)
+    sums[sums == 0] = np.nan
+    rows = np.square(sums) / np.bincount(cells, np.square(weights), count)
+    means = np.bincount(cells, weights * outcome, count) / sums
+    over_all = float(weights @ outcome) / float(weights.sum())
+    scatter_over_all = float(weights @ np.square(outcome - over_all)) / float(weights.sum())
+    # A row of the other arm weighs nothing, even where its cell has no mean.
+    residuals = np.where(weights > 0, outcome - means[cells], 0.0)
+    scatter = np.bincount(cells, weights * np.square(residuals), count) / sums * rows
+    scatter = (scatter + PRIOR_ROWS * scatter_over_all) / (rows + PRIOR_ROWS)
+    return means, scatter / rows
 
 
 def _design_effect(treated: Flags, propensity: Doubles, outcome: Doubles, users: Ints) -> float:

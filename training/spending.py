@@ -152,6 +152,7 @@ def power(
     `spread` is the standard deviation of the effect, as far as the scores rank it (evenly along
     the ranks); `rate` that of the yes-or-no outcome, `share` that of the treated. Such a ranking's
     Qini value is spread/√12, its standard error √(rate(1 − rate)(1/share + 1/(1 − share))/12n).
+    Cross-fitted scores need twice as many decisions (`training/qini.py`).
     """
     noise = math.sqrt(rate * (1 - rate) * (1 / share + 1 / (1 - share)) / decisions)
     return crossing(bounds(looks, alpha, spending), spread / noise)
