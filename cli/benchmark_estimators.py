@@ -76,5 +76,7 @@ def off_policy(
         figures["where pushes tire"] = off_policy_figures.long_run(seed)
         status.update("coverage")
         figures["coverage"] = off_policy_figures.coverage(runs, seed)
+        status.update("coverage of rare rewards")
+        figures["coverage of rare rewards"] = off_policy_figures.rare_coverage(runs, seed)
     figures["seconds"] = round(time.monotonic() - began)
     report("off_policy", figures, as_json, out)

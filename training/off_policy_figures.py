@@ -18,11 +18,12 @@ from training.off_policy import (
     effective_size,
     estimate,
 )
-from training.off_policy_worlds import Tiring, clustered, clustered_truth, tiring_log
+from training.off_policy_worlds import Rare, Tiring, clustered, clustered_truth, tiring_log
 
 Figures = dict[str, Any]
 COVERED: tuple[Method, ...] = ("ips", "snips", "dr", "switch")
 USERS = 300
+FAVOURS = (0.5, 1.0, 1.5, 2.0)  # how unlike the policies of rare rewards are
 OFTEN, SELDOM, PEOPLE = 0.7, 0.3, 20_000  # of the world whose pushes tire
 
 
@@ -61,6 +62,24 @@ def coverage(runs: int, seed: int, users: int = USERS) -> Figures:
         name: {"coverage": round(share, 4), "mean width": round(width, 5)}
         for name, (share, width) in ((n, np.mean(v, axis=0).tolist()) for n, v in held.items())
     }
+
+
+def rare_coverage(runs: int, seed: int) -> Figures:
+    """The same where about 46 of 10,000 rows have a reward, by how unlike the policies are."""
+    rng = np.random.default_rng(seed)
+    found: Figures = {"runs": runs}
+    for favour in FAVOURS:
+        world, held = Rare.draw(favour, rng), []
+        for _ in range(runs):
+            one = estimate(world.log(rng), "snips")
+            held.append((one.low <= world.truth() <= one.high, one.width, one.effective))
+        share, width, effective = np.mean(held, axis=0).tolist()
+        found[f"{effective:,.0f} effective rows of 10,000"] = {
+            "coverage": round(share, 4),
+            "mean width": round(width, 5),
+            "truth": round(world.truth(), 5),
+        }
+    return found
 
 
 def _alone(rows: Logged) -> Logged:

@@ -47,6 +47,40 @@ def clustered(users: int, rng: np.random.Generator) -> Logged:
     )
 
 
+RARE = 0.0046  # as the Open Bandit Dataset's clicks
+ITEMS, ROWS = 34, 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rare:
+    """Rare rewards under a policy with favourites, seen from an even one: few clicks carry all."""
+
+    favour: Doubles  # [items], sums to 1: how often each is shown
+    clicked: Doubles  # [items]
+
+    @classmethod
+    def draw(cls, favour: float, rng: np.random.Generator) -> Rare:
+        """Favourites e^(favour · normal) times as often shown."""
+        shown = np.exp(favour * rng.normal(size=ITEMS))
+        return cls(shown / shown.sum(), RARE * np.exp(0.3 * rng.normal(size=ITEMS)))
+
+    def truth(self) -> float:
+        """Clicks per row of the even policy."""
+        return float(self.clicked.mean())
+
+    def log(self, rng: np.random.Generator) -> Logged:
+        """Rows of as many users."""
+        item = rng.choice(ITEMS, ROWS, p=self.favour)
+        return Logged(
+            reward=(rng.random(ROWS) < self.clicked[item]).astype(np.float64),
+            propensity=self.favour[item],
+            target=np.full(ROWS, 1 / ITEMS),
+            users=np.arange(ROWS),
+            predicted=np.full(ROWS, RARE),
+            predicted_target=np.full(ROWS, RARE),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Tiring:
     """Pushes that tire and recover: an opening is likelier with a push, less so after others."""

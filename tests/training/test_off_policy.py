@@ -15,7 +15,7 @@ from training.off_policy import (
     effective_size,
     estimate,
 )
-from training.off_policy_worlds import clustered, clustered_truth
+from training.off_policy_worlds import Rare, clustered, clustered_truth
 
 
 def rows(*told: tuple[float, ...]) -> Logged:
@@ -170,3 +170,12 @@ def test_intervals_cover_the_truth_when_users_cluster(method: Method) -> None:
 
 def inside(found: Estimate, truth: float) -> bool:
     return found.low <= truth <= found.high
+
+
+def test_rare_rewards_are_told_on_average() -> None:
+    rng = np.random.default_rng(4)
+    world = Rare.draw(0.5, rng)
+
+    found = [estimate(world.log(rng), "ips").value for _ in range(100)]
+
+    assert np.mean(found) == pytest.approx(world.truth(), rel=0.06)
