@@ -99,11 +99,11 @@ def test_a_ranking_of_the_effect_is_found_and_its_tenth_gains_most() -> None:
 
 
 def test_scores_that_know_nothing_are_rarely_believed() -> None:
-    # A large average effect is no ranking. Of 100, 95 % is 88 to 100 (3 σ).
+    # A large average effect is no ranking. Of 60, 95 % is 52 to 60 (3 σ).
     rng = np.random.default_rng(2)
-    found = [drawn(rng, 0.0, users=200) for _ in range(100)]
+    found = [drawn(rng, 0.0, users=200) for _ in range(60)]
 
-    assert sum(one.low <= 0 <= one.high for one in found) >= 88
+    assert sum(one.low <= 0 <= one.high for one in found) >= 52
     assert np.mean([one.value for one in found]) == pytest.approx(0, abs=0.003)
 
 
@@ -112,11 +112,11 @@ def test_folds_that_judge_each_other_scatter_more_than_each_alone_says() -> None
     rng = np.random.default_rng(3)
     standardised = {}
     for cross_fitted in (False, True):
-        found = [useless(rng, cross_fitted) for _ in range(250)]
+        found = [useless(rng, cross_fitted) for _ in range(120)]
         standardised[cross_fitted] = np.std([one.value / one.deviation for one in found])
 
-    assert standardised[False] == pytest.approx(2**0.5, abs=0.2)
-    assert standardised[True] == pytest.approx(1.0, abs=0.15)
+    assert standardised[False] == pytest.approx(2**0.5, abs=0.3)
+    assert standardised[True] == pytest.approx(1.0, abs=0.22)
 
 
 def useless(rng: np.random.Generator, cross_fitted: bool, count: int = 400) -> Qini:
@@ -130,7 +130,7 @@ def useless(rng: np.random.Generator, cross_fitted: bool, count: int = 400) -> Q
         scores[half] = features[half] @ (features[~half].T @ signed[~half])
     propensity = np.full(count, 0.5)
     users = np.arange(count)
-    return qini(scores, treated, propensity, outcome, users, cross_fitted, resamples=40)
+    return qini(scores, treated, propensity, outcome, users, cross_fitted, resamples=30)
 
 
 def test_equal_scores_are_treated_together() -> None:

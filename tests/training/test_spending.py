@@ -62,7 +62,7 @@ def test_the_gate_opens_where_the_interval_at_the_spent_level_lies_above_zero() 
 def test_the_gate_stays_shut_without_evidence() -> None:
     assert not gate(found(0.0, 0.001), 5, 5).use
     assert not gate(found(0.5, 0.0), 5, 5).use, "no deviation is no evidence"
-    assert not gate(found(0.5, 0.1), 1, 90).use, "nothing is spent at the first of ninety looks"
+    assert not gate(found(0.5, 0.1), 1, 40).use, "nothing is spent at the first of forty looks"
     assert gate(found(0.5, 0.1), 10, 5).bound == gate(found(0.5, 0.1), 5, 5).bound
     with pytest.raises(InvalidInput, match="look 0 of 5"):
         gate(found(0.5, 0.1), 0, 5)
