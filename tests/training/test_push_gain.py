@@ -78,8 +78,8 @@ def judged() -> Iterator[dict[str, Judged]]:
         few.setattr(push_gain, "FREE", ((0.75, 0.0),))
         few.setattr(push_gain, "TUNED", ((0.75, 0.0), (0.75, 0.2)))
         yield {
-            law: judge(World(law, users=200, items=20, seed=3), per_person, 3, explored, judged=1)
-            for law, explored in (("amber", 3), ("null_push", 2))
+            law: judge(World(law, users=200, items=20, seed=3), per_person, 3, explored=3, judged=1)
+            for law in ("amber", "null_push")
         }
 
 
