@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from training.push_policies import PerPerson, Still, best_fixed_hour, own_hours
 from training.world import World
 from training.world.calendar import reachable
-from training.world.push_course import Outcome, Policy, live
+from training.world.push_course import Outcome, live
 from training.world.push_oracle import Openness, PushOracle
+from training.world.push_policy import Policy
 from training.world.push_weeks import WEEK, PushWeeks, State, push_weeks
 
 Doubles = NDArray[np.float64]

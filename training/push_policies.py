@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from training.world import Line
 from training.world.lines import Interaction, Push
-from training.world.push_course import DROP, Looks, Outcome, Policy, Verdicts
+from training.world.push_course import Outcome
+from training.world.push_policy import DROP, Looks, Policy, Verdicts
 from training.world.push_weeks import APART, TICK_S, TICKS, PushWeeks
 from training.world.pushes import TAKES, openness
 

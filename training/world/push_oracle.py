@@ -19,7 +19,7 @@ from training.world.lines import Line
 from training.world.lives import Lives
 from training.world.moments import Moments, draw_moments, offsets_s, situation_odds
 from training.world.oracle import signal_likelihood
-from training.world.push_course import Looks, Verdicts
+from training.world.push_policy import Looks, Verdicts
 from training.world.push_weeks import TICK_S, TICKS, PushWeeks
 from training.world.pushes import (
     FAILS,

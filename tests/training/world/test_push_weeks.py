@@ -16,8 +16,9 @@ from training.world import Line, World, encode
 from training.world.arrays import Ints
 from training.world.lines import DeviceState, Interaction, Push
 from training.world.people import IOS, PLATFORMS, SLEEPING_DOG, WEB
-from training.world.push_course import DROP, Looks, Outcome, Policy, Verdicts, live
+from training.world.push_course import Outcome, live
 from training.world.push_oracle import Openness, PushOracle
+from training.world.push_policy import DROP, Looks, Policy, Verdicts
 from training.world.push_weeks import EXPIRES_S, TICK_S, WEEK, PushWeeks, push_weeks
 
 SEND_ALL, NOTHING = Still(None), Still(None, 0.0)
