@@ -21,7 +21,7 @@ Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 AWAKE = (8, 22)  # local hours in which it explores
-SENT = 0.3  # of the messages it explores with: more would tire people and hide what pushes bring
+SENT = 0.3  # of the messages it explores with: more tires people, and tells no more (docs/world.md)
 SOON_S = 3600.0  # in which a push brings what it brings
 # Tuned on amber and birch.
 MARGIN = 3.0  # times what a push risks that it has to bring
