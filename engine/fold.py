@@ -16,6 +16,7 @@ import msgspec
 from engine.errors import KairosError
 from engine.ids import event_hash
 from engine.module_counts import Cell
+from engine.push_ledger import WENT_OUT
 from engine.records import (
     AliasRecord,
     CarryRecord,
@@ -23,7 +24,9 @@ from engine.records import (
     EraseRecord,
     ImpressionRecord,
     InteractionRecord,
+    MomentRecord,
     PushDecisionRecord,
+    PushRecord,
     UserLogRecord,
     decode_user_record,
 )
@@ -87,6 +90,8 @@ class Changes:
     outbox: list[UserLogRecord] = field(default_factory=list)  # to append to other partitions
     erased: dict[str, int] = field(default_factory=dict)  # user -> erased up to, unix ms
     dead: list[DeadLetter] = field(default_factory=list)
+    stirred: list[str] = field(default_factory=list)  # whose situation is another now
+    went_out: list[tuple[str, str]] = field(default_factory=list)  # user, message: as was told
     folded: int = 0
     duplicates: int = 0
     forgotten: int = 0  # dated before their user's erasure
@@ -171,6 +176,7 @@ def _fold_one(partition: int, at: Located, state: UserState, changes: Changes) -
     for cell in fold(state, record):
         changes.modules[cell] += 1
     _count_items(record, changes)
+    _tell_outbox(record, changes)
     return state
 
 
@@ -245,6 +251,14 @@ def _count_items(record: UserLogRecord, changes: Changes) -> None:
         for shown in record.shown:
             for item in shown.items:
                 changes.counters[item, IMPRESSION_TERM] += 1
+
+
+def _tell_outbox(record: UserLogRecord, changes: Changes) -> None:
+    """What held messages have to know of: engine.push_outbox_scripts."""
+    if isinstance(record, MomentRecord) and record.changed:
+        changes.stirred.append(record.user_id)
+    elif isinstance(record, PushRecord) and record.status in WENT_OUT:
+        changes.went_out.append((record.user_id, record.message_id))
 
 
 def _idle(state: UserState, record: UserLogRecord, rules: FoldRules) -> bool:

@@ -1,0 +1,106 @@
+"""Looks at held messages when they are due: take, decide, write down.
+
+Any number of processes may look. Each takes messages for a while and writes only what nobody has
+changed since; a decision that was made and not written is found again by who decides anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Sequence
+from typing import Protocol
+
+from engine.errors import KairosError
+from engine.push import Asked, Decided
+from engine.push_message import PushDecision
+from engine.push_outbox import Due, Outbox
+
+log = logging.getLogger("kairos.outbox")
+
+POLL_S = 0.25
+DOWN_S = 1.0
+BATCH = 200  # messages taken at once; a person's others come with them
+LEASE_MS = 15_000  # what was taken by a process that died is due again after it
+
+
+class Decider(Protocol):
+    """Who decides: serving.push.Pusher."""
+
+    async def decide(self, asked: Sequence[Asked], at_ms: int) -> list[Decided]:
+        """A decision for each; the same one when asked the same again."""
+
+
+class Looker:
+    """A task on the loop; `wake` says that something may be due."""
+
+    def __init__(self, outbox: Outbox, decider: Decider, lease_ms: int = LEASE_MS) -> None:
+        self._outbox = outbox
+        self._decider = decider
+        self._lease_ms = lease_ms
+        self._some = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """End at once: what was taken is due again soon."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def wake(self) -> None:
+        self._some.set()
+
+    async def step(self) -> int:
+        """Look at a batch of every partition where something is due; returns at how many."""
+        due, _ = await self._outbox.waiting()
+        random.shuffle(due)  # several processes begin in different places
+        looked = 0
+        for partition in due:
+            at_ms, taken = await self._outbox.take(partition, BATCH, self._lease_ms)
+            decided = await self._decide(taken, at_ms)
+            await self._outbox.settle(partition, decided)
+            looked += len(taken)
+        return looked
+
+    async def _run(self) -> None:
+        while True:
+            pause_s = POLL_S
+            try:
+                while await self.step():
+                    continue
+            except KairosError as error:
+                log.warning("held messages wait: %s", error)
+                pause_s = DOWN_S
+            except Exception:
+                log.exception("held messages wait after an unexpected error")
+                pause_s = DOWN_S
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._some.wait(), pause_s)
+            self._some.clear()
+
+    async def _decide(self, taken: Sequence[Due], at_ms: int) -> list[tuple[Due, PushDecision]]:
+        """Decisions on what was taken; one that cannot be decided on leaves the others alone."""
+        if not taken:
+            return []
+        asked = [Asked(due.user_id, due.message, again=due.again) for due in taken]
+        try:
+            decided = await self._decider.decide(asked, at_ms)
+        except KairosError:
+            raise
+        except Exception:
+            if len(taken) == 1:
+                log.exception("message %s cannot be decided on", taken[0].claim_id)
+                return []
+            halves = (taken[: len(taken) // 2], taken[len(taken) // 2 :])
+            return [pair for half in halves for pair in await self._decide(half, at_ms)]
+        by_name = {(one.asked.user_id, one.asked.message.message_id): one for one in decided}
+        return [
+            (due, found.decision)
+            for due in taken
+            if (found := by_name.get((due.user_id, due.message.message_id))) is not None
+        ]
