@@ -168,6 +168,7 @@ def _fold_one(partition: int, at: Located, state: UserState, changes: Changes) -
         return UserState(erased_ms=record.ts)
     if isinstance(record, AliasRecord):
         return _alias(partition, at, record, state, changes)
+    _tell_outbox(record, changes)
     if state.alias_to is not None:
         if not _cuts_circle(record, state.alias_to):
             changes.outbox.append(_forwarded(partition, at, state.alias_to))
@@ -176,7 +177,6 @@ def _fold_one(partition: int, at: Located, state: UserState, changes: Changes) -
     for cell in fold(state, record):
         changes.modules[cell] += 1
     _count_items(record, changes)
-    _tell_outbox(record, changes)
     return state
 
 

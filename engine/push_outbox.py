@@ -18,7 +18,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -31,6 +31,7 @@ from engine.push_outbox_scripts import (
     FIND,
     FORGET,
     HAND_OUT,
+    JOIN,
     LATER,
     PEEK,
     SETTLE,
@@ -79,6 +80,16 @@ class Due:
     user_id: str
     message: Message
     again: bool  # before its time: the situation changed, or a reservation ran out
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a message; `sent`: it went out before it was asked about."""
+
+    due: Due
+    action: Literal["send", "hold", "drop", "sent"]
+    decision: PushDecision
+    reason: str = ""  # of a drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,17 +171,29 @@ class Outbox:
             for id_, rev, user, message, again in _rows(told, 5)
         ]
 
-    async def settle(self, partition: int, decided: Iterable[tuple[Due, PushDecision]]) -> int:
-        """Write decisions on what was taken; returns of how many, others having changed."""
+    async def settle(self, partition: int, verdicts: Iterable[Verdict]) -> int:
+        """Write down what becomes of messages taken; returns of how many, others having changed."""
         parts: list[Any] = []
-        for due, one in decided:
-            until_ms = one.reserved_until_ms if one.action == "send" else one.hold_until_ms
-            reason = one.reasons[0].code if one.reasons else "dropped"
-            parts += (due.claim_id, due.rev, one.action, until_ms or 0, _encode(one), reason)
+        for verdict in verdicts:
+            due, one = verdict.due, verdict.decision
+            until_ms = one.reserved_until_ms if verdict.action == "send" else one.hold_until_ms
+            parts += (due.claim_id, due.rev, verdict.action, until_ms or 0, _encode(one))
+            parts.append(verdict.reason)
         if not parts:
             return 0
         (reply,) = await self._store.run([_command(SETTLE, partition, *parts)])
         return sum(reply)
+
+    async def join(self, messages: Sequence[tuple[Due, str]]) -> list[bool]:
+        """Whether each may go to the person its id leads to: not what they have from elsewhere."""
+        commands = [
+            _command(
+                *(JOIN, partition_of(owner, self._partitions), owner, due.message.message_id),
+                *(due.claim_id, due.message.expires_ms),
+            )
+            for due, owner in messages
+        ]
+        return [bool(reply) for reply in await self._store.run(commands)]
 
     async def hand_out(self, count: int, lease_ms: int) -> list[HandedOut]:
         """Up to `count` messages that may go out now, theirs for so long; a few trips."""

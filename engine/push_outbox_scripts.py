@@ -178,7 +178,8 @@ return taken
 """.replace("$ID", str(ID_LENGTH))
 )
 
-# ARGV: for each message its ID, rev, action, until when (reserved or held), decision, reason.
+# ARGV: for each message its ID, rev, action (or `sent`: it went out already), until when (reserved
+# or held), decision, reason.
 # Answers for each whether it was written: not where it was changed or ended in the meantime.
 SETTLE = (
     _BEGIN
@@ -195,6 +196,7 @@ for i = 1, #ARGV, 6 do
     redis.call('HDEL', m, 'again')
     redis.call('HSET', m, 'decision', ARGV[i + 4])
     if action == 'drop' then finish(o, id, 'dropped', ARGV[i + 5], now)
+    elseif action == 'sent' then finish(o, id, 'delivered', 'reported', now)
     elseif action == 'hold' then
       redis.call('ZADD', o .. 'due', math.min(math.max(till, now + 1000), expires), id)
     elseif till <= now then
@@ -257,6 +259,19 @@ end
 return 1
 """
 )
+
+# A message to an id that leads on to this person: theirs too, unless they have the same from
+# elsewhere. ARGV: user, message_id, ID, expiry. Answers 1 if it is theirs.
+JOIN = """
+local u, value = KEYS[1] .. 'u:' .. ARGV[1], ARGV[3] .. ':' .. ARGV[4]
+if redis.call('HSETNX', u, ARGV[2], value) == 1 then
+  local t = redis.call('TIME')
+  local last = ARGV[4] + $FORGOTTEN
+  if redis.call('PTTL', u) < last - t[1] * 1000 then redis.call('PEXPIREAT', u, last) end
+  return 1
+end
+return redis.call('HGET', u, ARGV[2]) == value and 1 or 0
+""".replace("$FORGOTTEN", str(FORGOTTEN_MS))
 
 # What went out went out, even where it ended otherwise in the meantime. ARGV: IDs.
 ACK = (

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import msgspec
 
+from engine.actions import Actions
 from engine.errors import InvalidInput, NotFound, Overloaded
-from engine.events import Id, Time
-from engine.push_message import Channel, Goal, Message, Urgency
+from engine.events import Id
 from engine.push_outbox import Added, Held, Outbox
-from engine.times import to_ms
 from engine.wire import decode as decode_one
 from serving.http import MIB, Request, Response, Role, Route, decode, json_response
 from serving.outbox_views import ClaimedMessage, OutboxMessage, claimed_view, kept_view
+from serving.push import MessageBody, to_message
 
 MOST = 1000  # messages of a call
 PAYLOAD_BYTES = 4096
@@ -27,21 +27,11 @@ REFUSED = {
 }
 
 
-class HeldBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A message to be held, as /v1/push/score takes it, with what is to be sent."""
+class HeldBody(MessageBody, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A message to be held, as /v1/push/score takes it, with what is to be sent to whom."""
 
     user_id: Id
-    message_id: Id
-    category: Id
-    expires_at: Time
     payload: msgspec.Raw
-    campaign_id: Id | None = None
-    channel: Channel = "push"
-    item_id: Id | None = None
-    goal: Goal = Goal()
-    value: Annotated[float, msgspec.Meta(gt=0)] = 1.0
-    not_before: Time | None = None
-    urgency: Urgency = "normal"
 
 
 class OutboxBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,9 +93,14 @@ class OutboxHandler:
     """The handlers; `wake` is called when something new is to be looked at."""
 
     def __init__(
-        self, outbox: Outbox, wake: Callable[[], None], pressure: Callable[[], str | None]
+        self,
+        outbox: Outbox,
+        actions: Actions,
+        wake: Callable[[], None],
+        pressure: Callable[[], str | None],
     ) -> None:
         self._outbox = outbox
+        self._actions = actions
         self._wake = wake
         self._pressure = pressure
 
@@ -119,7 +114,7 @@ class OutboxHandler:
         rejected: list[Rejected] = []
         for index, raw in enumerate(body.messages):
             try:
-                held.append((index, read_held(bytes(raw), now)))
+                held.append((index, read_held(bytes(raw), now, self._actions)))
             except InvalidInput as error:
                 rejected.append(Rejected(index, error.field, error.detail))
         done = await self._outbox.add([message for _, message in held])
@@ -168,30 +163,18 @@ class OutboxHandler:
         return json_response(200, kept_view(kept, int(time.time() * 1000)))
 
 
-def read_held(raw: bytes, now_ms: int) -> Held:
+def read_held(raw: bytes, now_ms: int, actions: Actions) -> Held:
     """One message of a call; raises InvalidInput."""
     body = decode_one(raw, HeldBody)
     payload = bytes(body.payload)
     if len(payload) > PAYLOAD_BYTES or not _is_text(payload):
         raise InvalidInput("payload", f"expected at most {PAYLOAD_BYTES} bytes of JSON in UTF-8")
-    expires_ms = to_ms(body.expires_at, "expires_at")
-    if expires_ms <= now_ms:
+    try:
+        message = to_message(body, actions)
+    except InvalidInput as error:
+        raise InvalidInput(error.field.removeprefix("message."), error.detail) from None
+    if message.expires_ms <= now_ms:
         raise InvalidInput("expires_at", "expected a time to come")
-    not_before_ms = 0 if body.not_before is None else to_ms(body.not_before, "not_before")
-    if not_before_ms >= expires_ms:
-        raise InvalidInput("not_before", "expected a time before expires_at")
-    message = Message(
-        message_id=body.message_id,
-        category=body.category,
-        expires_ms=expires_ms,
-        campaign_id=body.campaign_id,
-        channel=body.channel,
-        item_id=body.item_id,
-        goal=body.goal,
-        value=body.value,
-        not_before_ms=not_before_ms,
-        urgency=body.urgency,
-    )
     return Held(body.user_id, message, payload)
 
 

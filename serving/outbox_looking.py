@@ -15,8 +15,7 @@ from typing import Protocol
 
 from engine.errors import KairosError
 from engine.push import Asked, Decided
-from engine.push_message import PushDecision
-from engine.push_outbox import Due, Outbox
+from engine.push_outbox import Due, Outbox, Verdict
 
 log = logging.getLogger("kairos.outbox")
 
@@ -29,8 +28,8 @@ LEASE_MS = 15_000  # what was taken by a process that died is due again after it
 class Decider(Protocol):
     """Who decides: serving.push.Pusher."""
 
-    async def decide(self, asked: Sequence[Asked], at_ms: int) -> list[Decided]:
-        """A decision for each; the same one when asked the same again."""
+    async def decide(self, asked: Sequence[Asked]) -> list[Decided]:
+        """A decision for each, in their order; the same one when asked the same again."""
 
 
 class Looker:
@@ -62,8 +61,8 @@ class Looker:
         looked = 0
         for partition in due:
             at_ms, taken = await self._outbox.take(partition, BATCH, self._lease_ms)
-            decided = await self._decide(taken, at_ms)
-            await self._outbox.settle(partition, decided)
+            decided = await self._decide(taken)
+            await self._outbox.settle(partition, await self._verdicts(decided, at_ms))
             looked += len(taken)
         return looked
 
@@ -83,13 +82,21 @@ class Looker:
                 await asyncio.wait_for(self._some.wait(), pause_s)
             self._some.clear()
 
-    async def _decide(self, taken: Sequence[Due], at_ms: int) -> list[tuple[Due, PushDecision]]:
+    async def _verdicts(self, decided: Sequence[tuple[Due, Decided]], at_ms: int) -> list[Verdict]:
+        led_on = [(due, one.user_id) for due, one in decided if one.user_id != due.user_id]
+        joined = await self._outbox.join(led_on)
+        twice = {
+            due.claim_id for (due, _), theirs in zip(led_on, joined, strict=True) if not theirs
+        }
+        return [_verdict(due, one, at_ms, due.claim_id in twice) for due, one in decided]
+
+    async def _decide(self, taken: Sequence[Due]) -> list[tuple[Due, Decided]]:
         """Decisions on what was taken; one that cannot be decided on leaves the others alone."""
         if not taken:
             return []
         asked = [Asked(due.user_id, due.message, again=due.again) for due in taken]
         try:
-            decided = await self._decider.decide(asked, at_ms)
+            return list(zip(taken, await self._decider.decide(asked), strict=True))
         except KairosError:
             raise
         except Exception:
@@ -97,10 +104,15 @@ class Looker:
                 log.exception("message %s cannot be decided on", taken[0].claim_id)
                 return []
             halves = (taken[: len(taken) // 2], taken[len(taken) // 2 :])
-            return [pair for half in halves for pair in await self._decide(half, at_ms)]
-        by_name = {(one.asked.user_id, one.asked.message.message_id): one for one in decided}
-        return [
-            (due, found.decision)
-            for due in taken
-            if (found := by_name.get((due.user_id, due.message.message_id))) is not None
-        ]
+            return [pair for half in halves for pair in await self._decide(half)]
+
+
+def _verdict(due: Due, decided: Decided, at_ms: int, twice: bool) -> Verdict:
+    decision = decided.decision
+    if twice:
+        return Verdict(due, "drop", decision, "duplicate")
+    over = (decision.reserved_until_ms or 0) <= at_ms
+    if decision.action == "send" and decided.repeated and over:
+        return Verdict(due, "sent", decision)  # only what went out is answered so: engine.push
+    reason = decision.reasons[0].code if decision.reasons else "dropped"
+    return Verdict(due, decision.action, decision, reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from engine.push_outbox import (
     Held,
     Kept,
     Outbox,
+    Verdict,
     forget,
     partition_of_claim,
     totals,
@@ -71,7 +72,9 @@ class Desk:
 
     async def settle(self, due: Due, action: Any, in_ms: int = HOUR_MS) -> bool:
         partition = partition_of(due.user_id, self.bench.partitions)
-        return bool(await self.outbox.settle(partition, [(due, decision(due, action, in_ms))]))
+        told = decision(due, action, in_ms)
+        verdict = Verdict(due, action, told, told.reasons[0].code)
+        return bool(await self.outbox.settle(partition, [verdict]))
 
     async def decide(self, action: Any, in_ms: int = HOUR_MS) -> list[Due]:
         taken = await self.take()
@@ -110,7 +113,7 @@ Scene = Callable[[Desk], Awaitable[None]]
 
 
 @pytest.fixture
-def play(redis_bench: Any) -> Iterator[Callable[[Scene], None]]:
+def play(redis_bench: Any) -> Callable[[Scene], None]:
     def run(scene: Scene) -> None:
         async def go() -> None:
             store = AsyncRedisStore(redis_bench.settings, redis_bench.store.clustered())
@@ -121,7 +124,7 @@ def play(redis_bench: Any) -> Iterator[Callable[[Scene], None]]:
 
         asyncio.run(go())
 
-    yield run
+    return run
 
 
 def test_the_life_of_a_message(play: Any) -> None:
@@ -319,6 +322,28 @@ def test_cancelling_a_campaign(play: Any) -> None:
         assert await desk.state("out") == "cancelled"
         again = await desk.outbox.cancel_campaign("c")
         assert (again.cancelled, again.delivering) == (0, 0)
+
+    play(scene)
+
+
+def test_one_message_under_two_ids_of_a_person_is_one(play: Any) -> None:
+    async def scene(desk: Desk) -> None:
+        await desk.outbox.add([held("anonymous"), held("other")])
+        [one, two] = await desk.take()
+        assert await desk.outbox.join([(one, "known"), (two, "known")]) == [True, False]
+        assert await desk.outbox.join([(one, "known")]) == [True]  # asked again after a kill
+        assert await desk.outbox.add([held("known")]) == [Added.KNOWN]
+
+    play(scene)
+
+
+def test_what_went_out_elsewhere_is_delivered(play: Any) -> None:
+    async def scene(desk: Desk) -> None:
+        await desk.outbox.add([held("u")])
+        [due] = await desk.take()
+        sent = Verdict(due, "sent", decision(due, "send", -1))
+        assert await desk.outbox.settle(partition_of("u", desk.bench.partitions), [sent])
+        assert await desk.state("u") == "delivered"
 
     play(scene)
 
