@@ -27,8 +27,7 @@ log = logging.getLogger("kairos.outbox")
 POLL_S = 0.25
 DOWN_S = 1.0
 CONCURRENT = 16
-LEASE_MS = 60_000  # longer than a post may take
-POST_S = 15.0
+LEASES = 2  # timeouts of a post that a message is ours for: longer than one may take
 BACKOFF_S = (1.0, 300.0)  # first and longest pause between tries, of which half is drawn
 ACK_TRIES = 5
 
@@ -53,13 +52,11 @@ class Posted(msgspec.Struct, frozen=True):
 class Deliverer:
     """A task on the loop that hands posts to threads; `gone` once the receiver wants no more."""
 
-    def __init__(
-        self, outbox: Outbox, webhook: Webhook, metrics: Metrics, lease_ms: int = LEASE_MS
-    ) -> None:
+    def __init__(self, outbox: Outbox, webhook: Webhook, metrics: Metrics) -> None:
         self._outbox = outbox
         self._webhook = webhook
         self._metrics = metrics
-        self._lease_ms = lease_ms
+        self._lease_ms = int(LEASES * webhook.timeout_s * 1000)
         self._threads = ThreadPoolExecutor(CONCURRENT, "webhook")
         self._under_way: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
@@ -74,7 +71,7 @@ class Deliverer:
             self._task.cancel()
             await asyncio.wait([self._task])
         if self._under_way:
-            await asyncio.wait(self._under_way, timeout=POST_S)
+            await asyncio.wait(self._under_way, timeout=self._webhook.timeout_s)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def step(self) -> int:
@@ -122,7 +119,7 @@ class Deliverer:
         body = msgspec.json.encode(Posted("push.send", to_rfc3339(int(now * 1000)), told))
         post = self._webhook.post
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, post, one.claim_id, body, int(now), POST_S)
+        return await loop.run_in_executor(self._threads, post, one.claim_id, body, int(now))
 
     async def _ack(self, one: HandedOut) -> None:
         for _ in range(ACK_TRIES):

@@ -43,14 +43,15 @@ class Webhook:
 
     url: str
     keys: tuple[bytes, ...]
+    timeout_s: float = 15.0
 
-    def post(self, webhook_id: str, body: bytes, at_s: int, timeout_s: float) -> Answer:
+    def post(self, webhook_id: str, body: bytes, at_s: int) -> Answer:
         """Post once; blocks. Redirects are not followed: they would carry the message elsewhere."""
         parts = urlsplit(self.url)
         host, port = parts.hostname or "", parts.port
         secure = parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        link = kind(host, port, timeout=timeout_s)
+        link = kind(host, port, timeout=self.timeout_s)
         try:
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             link.request("POST", path, body, self.headers(webhook_id, body, at_s))
@@ -87,7 +88,8 @@ def webhook_of(settings: Settings) -> Webhook | None:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SettingsError("push_webhook_url: expected an http or https address")
     secrets = [text.strip() for text in settings.push_webhook_secret.split(",")]
-    return Webhook(settings.push_webhook_url, tuple(_key(text) for text in secrets))
+    keys = tuple(_key(text) for text in secrets)
+    return Webhook(settings.push_webhook_url, keys, settings.push_webhook_timeout_s)
 
 
 def _key(secret: str) -> bytes:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import pytest
 
 Eventually = Callable[..., Any]
 PATH = "/v1/push/outbox"
@@ -128,18 +127,22 @@ def test_a_changed_situation_is_looked_at(
     client: httpx.Client, fresh: Any, post: Any, eventually: Eventually
 ) -> None:
     user = fresh("held")
-    hand_over(client, held(user, urgency="normal", category="news"))
-    first = eventually(lambda: client.get(f"{PATH}/{user}/m").json().get("decision"))
-    for activity in ("still", "walking", "still", "in_vehicle"):
+    quiet = (f"{(time.gmtime().tm_hour + hours) % 24:02d}:00" for hours in (-1, 3))
+    person = {"type": "user", "user_id": user, "attributes": {"quiet_hours": "-".join(quiet)}}
+    assert post([person]).status_code == 202
+    hand_over(client, held(user, urgency="normal", expires_at=time.time() + 6 * 3600))
+
+    def decided() -> Any:
+        return client.get(f"{PATH}/{user}/m").json().get("decision", {})
+
+    first = eventually(decided)
+    assert first["action"] == "hold"
+    for activity in ("still", "in_vehicle", "still", "walking"):
         device = {"activity": {activity: 1.0}, "device_id": "phone"}
         event = {"type": "device", "event_id": fresh("e"), "user_id": user, "ts": time.time()}
         assert post(event | {"device": device}).status_code == 202
-
-    def decided() -> Any:
-        return client.get(f"{PATH}/{user}/m").json()["decision"]["decision_id"]
-
-    if first["action"] == "hold":
-        eventually(decided, lambda found: found != first["decision_id"])
+    again = eventually(decided, lambda found: found["decision_id"] != first["decision_id"])
+    assert again["action"] == "hold"
 
 
 def test_an_erased_person_has_no_messages(
