@@ -60,6 +60,7 @@ class Deliverer:
         self._threads = ThreadPoolExecutor(CONCURRENT, "webhook")
         self._under_way: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
         self.gone = False
 
     async def start(self) -> None:
@@ -67,7 +68,9 @@ class Deliverer:
 
     async def stop(self) -> None:
         """Take nothing more, and wait for the answers to what was posted."""
+        self._stopping.set()
         if self._task is not None:
+            await asyncio.wait([self._task], timeout=self._webhook.timeout_s)
             self._task.cancel()
             await asyncio.wait([self._task])
         if self._under_way:
@@ -85,10 +88,10 @@ class Deliverer:
         return len(given)
 
     async def _run(self) -> None:
-        while not self.gone:
+        while not self._ended():
             pause_s = POLL_S
             try:
-                while await self.step() and not self.gone:
+                while await self.step() and not self._ended():
                     await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
             except KairosError as error:
                 log.warning("deliveries wait: %s", error)
@@ -96,7 +99,11 @@ class Deliverer:
             except Exception:
                 log.exception("deliveries wait after an unexpected error")
                 pause_s = DOWN_S
-            await asyncio.sleep(pause_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
+
+    def _ended(self) -> bool:
+        return self.gone or self._stopping.is_set()
 
     async def _deliver(self, one: HandedOut) -> None:
         try:

@@ -21,6 +21,7 @@ log = logging.getLogger("kairos.outbox")
 
 POLL_S = 0.25
 DOWN_S = 1.0
+STOP_S = 5.0
 BATCH = 200  # messages taken at once; a person's others come with them
 LEASE_MS = 15_000  # what was taken by a process that died is due again after it
 
@@ -40,14 +41,18 @@ class Looker:
         self._decider = decider
         self._lease_ms = lease_ms
         self._some = asyncio.Event()
+        self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """End at once: what was taken is due again soon."""
+        """End what was begun; what is taken and not written down is due again after its lease."""
+        self._stopping = True
+        self._some.set()
         if self._task is not None:
+            await asyncio.wait([self._task], timeout=STOP_S)
             self._task.cancel()
             await asyncio.wait([self._task])
 
@@ -67,10 +72,10 @@ class Looker:
         return looked
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping:
             pause_s = POLL_S
             try:
-                while await self.step():
+                while await self.step() and not self._stopping:
                     continue
             except KairosError as error:
                 log.warning("held messages wait: %s", error)
