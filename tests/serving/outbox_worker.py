@@ -10,7 +10,10 @@ import asyncio
 import sys
 import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
+
+import msgspec
 
 from engine.push import Asked, Decided
 from engine.push_message import Chance, PushDecision, Reason
@@ -21,7 +24,7 @@ from engine.situation import Moment
 from serving.metrics import Metrics
 from serving.outbox_delivering import Deliverer
 from serving.outbox_looking import Looker
-from serving.webhook import webhook_of
+from serving.webhook import Webhook, webhook_of
 
 LOOK_MS = 400
 POST_S = 0.4
@@ -85,19 +88,21 @@ class Stopping(Outbox):
         return await super().ack(claim_ids)
 
 
+def hook(settings: Settings, to: Any) -> Webhook:
+    """The webhook to whatever has an address and a secret."""
+    told = {"push_webhook_url": to.url, "push_webhook_secret": to.secret}
+    named = msgspec.structs.replace(settings, **told, push_webhook_timeout_s=POST_S)
+    found = webhook_of(named)
+    assert found is not None
+    return found
+
+
 async def work(url: str, webhook_url: str, secret: str, where: str) -> None:
-    settings = Settings(
-        redis_url=url,
-        store_timeout_ms=20_000,
-        push_webhook_url=webhook_url,
-        push_webhook_secret=secret,
-        push_webhook_timeout_s=POST_S,
-    )
+    settings = Settings(redis_url=url, store_timeout_ms=20_000)
     store = AsyncRedisStore(settings, (False, False))
     outbox = Stopping(store)
     outbox.where = where
-    webhook = webhook_of(settings)
-    assert webhook is not None
+    webhook = hook(settings, SimpleNamespace(url=webhook_url, secret=secret))
     looker = Looker(outbox, Scripted(where), lease_ms=LOOK_MS)
     deliverer = Deliverer(outbox, webhook, Metrics())
     await looker.start()

@@ -145,6 +145,22 @@ def test_a_changed_situation_is_looked_at(
     assert again["action"] == "hold"
 
 
+def test_one_message_under_two_ids_of_a_person_goes_out_once(
+    client: httpx.Client, fresh: Any, post: Any, eventually: Eventually
+) -> None:
+    before, after = fresh("visitor"), fresh("held")
+    alias = {"type": "alias", "event_id": fresh("e"), "previous_id": before, "user_id": after}
+    assert post([alias | {"ts": time.time()}]).status_code == 202
+    hand_over(client, held(before), held(after))
+
+    def states() -> Any:
+        return sorted(state(client, user) for user in (before, after))
+
+    assert eventually(states, lambda found: "waiting" not in found) == ["dropped", "ready"]
+    given = [one for one in claim(client) if one["user_id"] in (before, after)]
+    assert len(given) == 1
+
+
 def test_an_erased_person_has_no_messages(
     client: httpx.Client, fresh: Any, eventually: Eventually
 ) -> None:
