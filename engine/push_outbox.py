@@ -40,7 +40,7 @@ from engine.push_outbox_scripts import (
 from engine.redis_keys import keys_of
 from engine.redis_store import AsyncRedisStore, RedisStore
 
-CAMPAIGN_STEP = 500  # messages cancelled by one script
+CAMPAIGN_STEP = 100  # messages cancelled by one script: the store answers nobody meanwhile
 LIVE = ("waiting", "ready", "delivering")
 ENDS = ("delivered", "dropped", "cancelled", "expired")
 
@@ -80,6 +80,7 @@ class Due:
     user_id: str
     message: Message
     again: bool  # before its time: the situation changed, or a reservation ran out
+    at_ms: int  # by the store's clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,29 +161,31 @@ class Outbox:
         due = [partition for partition, reply in enumerate(replies) if reply[0]]
         return due, [partition for partition, reply in enumerate(replies) if reply[1]]
 
-    async def take(self, partition: int, count: int, lease_ms: int) -> tuple[int, list[Due]]:
-        """The store's time, and `count` messages that are due, with what else is of their people.
+    async def take(self, partitions: Sequence[int], count: int, lease_ms: int) -> list[Due]:
+        """About `count` messages that are due, with what else is due of their people.
 
         They are due again after the lease, unless `settle` says otherwise.
         """
-        ((now, *told),) = await self._store.run([_command(TAKE, partition, count, lease_ms)])
-        return int(now), [
-            Due(id_.decode(), int(rev), user.decode(), _message(message), bool(again))
+        share = max(count // max(len(partitions), 1), 1)
+        commands = [_command(TAKE, partition, share, lease_ms) for partition in partitions]
+        replies = await self._store.run(commands)
+        return [
+            Due(id_.decode(), int(rev), user.decode(), _message(message), bool(again), int(now))
+            for now, *told in replies
             for id_, rev, user, message, again in _rows(told, 5)
         ]
 
-    async def settle(self, partition: int, verdicts: Iterable[Verdict]) -> int:
+    async def settle(self, verdicts: Iterable[Verdict]) -> int:
         """Write down what becomes of messages taken; returns of how many, others having changed."""
-        parts: list[Any] = []
+        parts: dict[int, list[Any]] = {}
         for verdict in verdicts:
             due, one = verdict.due, verdict.decision
+            partition = partition_of(due.user_id, self._partitions)
             until_ms = one.reserved_until_ms if verdict.action == "send" else one.hold_until_ms
-            parts += (due.claim_id, due.rev, verdict.action, until_ms or 0, _encode(one))
-            parts.append(verdict.reason)
-        if not parts:
-            return 0
-        (reply,) = await self._store.run([_command(SETTLE, partition, *parts)])
-        return sum(reply)
+            told = due.claim_id, due.rev, verdict.action, until_ms or 0, _encode(one)
+            parts.setdefault(partition, []).extend((*told, verdict.reason))
+        commands = [_command(SETTLE, partition, *some) for partition, some in parts.items()]
+        return sum(sum(reply) for reply in await self._store.run(commands))
 
     async def join(self, messages: Sequence[tuple[Due, str]]) -> list[bool]:
         """Whether each may go to the person its id leads to: not what they have from elsewhere."""
@@ -242,16 +245,15 @@ class Outbox:
         return _kept({k.decode(): v for k, v in _rows(reply, 2)}) if reply else None
 
     async def cancel_campaign(self, campaign_id: str) -> Cancelled:
-        """Cancel all messages of a campaign that have not ended; some trips per partition."""
-        counts = [0, 0]
-        left = list(range(self._partitions))
-        while left:
-            commands = [_command(CANCEL_CAMPAIGN, p, campaign_id, CAMPAIGN_STEP) for p in left]
-            replies = await self._store.run(commands)
-            for _, *done in replies:
-                counts = [n + more for n, more in zip(counts, done, strict=True)]
-            left = [p for p, reply in zip(left, replies, strict=True) if reply[0]]
-        return Cancelled(*counts)
+        """Cancel all messages of a campaign that have not ended; many trips, others in between."""
+        cancelled = delivering = 0
+        for partition in range(self._partitions):
+            command = _command(CANCEL_CAMPAIGN, partition, campaign_id, CAMPAIGN_STEP)
+            seen = CAMPAIGN_STEP
+            while seen == CAMPAIGN_STEP:
+                ((seen, ended, out),) = await self._store.run([command])
+                cancelled, delivering = cancelled + ended, delivering + out
+        return Cancelled(cancelled, delivering)
 
 
 def forget(store: RedisStore, partition: int, user_id: str) -> int:

@@ -60,16 +60,13 @@ class Looker:
         self._some.set()
 
     async def step(self) -> int:
-        """Look at a batch of every partition where something is due; returns at how many."""
+        """Look at a batch of what is due, from all partitions; returns at how many messages."""
         due, _ = await self._outbox.waiting()
         random.shuffle(due)  # several processes begin in different places
-        looked = 0
-        for partition in due:
-            at_ms, taken = await self._outbox.take(partition, BATCH, self._lease_ms)
-            decided = await self._decide(taken)
-            await self._outbox.settle(partition, await self._verdicts(decided, at_ms))
-            looked += len(taken)
-        return looked
+        taken = await self._outbox.take(due[:BATCH], BATCH, self._lease_ms)
+        decided = await self._decide(taken)
+        await self._outbox.settle(await self._verdicts(decided))
+        return len(taken)
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -87,13 +84,13 @@ class Looker:
                 await asyncio.wait_for(self._some.wait(), pause_s)
             self._some.clear()
 
-    async def _verdicts(self, decided: Sequence[tuple[Due, Decided]], at_ms: int) -> list[Verdict]:
+    async def _verdicts(self, decided: Sequence[tuple[Due, Decided]]) -> list[Verdict]:
         led_on = [(due, one.user_id) for due, one in decided if one.user_id != due.user_id]
         joined = await self._outbox.join(led_on)
         twice = {
             due.claim_id for (due, _), theirs in zip(led_on, joined, strict=True) if not theirs
         }
-        return [_verdict(due, one, at_ms, due.claim_id in twice) for due, one in decided]
+        return [_verdict(due, one, due.claim_id in twice) for due, one in decided]
 
     async def _decide(self, taken: Sequence[Due]) -> list[tuple[Due, Decided]]:
         """Decisions on what was taken; one that cannot be decided on leaves the others alone."""
@@ -112,11 +109,11 @@ class Looker:
             return [pair for half in halves for pair in await self._decide(half)]
 
 
-def _verdict(due: Due, decided: Decided, at_ms: int, twice: bool) -> Verdict:
+def _verdict(due: Due, decided: Decided, twice: bool) -> Verdict:
     decision = decided.decision
     if twice:
         return Verdict(due, "drop", decision, "duplicate")
-    over = (decision.reserved_until_ms or 0) <= at_ms
+    over = (decision.reserved_until_ms or 0) <= due.at_ms
     if decision.action == "send" and decided.repeated and over:
         return Verdict(due, "sent", decision)  # only what went out is answered so: engine.push
     reason = decision.reasons[0].code if decision.reasons else "dropped"

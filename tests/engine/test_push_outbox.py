@@ -65,16 +65,12 @@ class Desk:
         self.outbox = Outbox(store)
 
     async def take(self, lease_ms: int = LEASE_MS) -> list[Due]:
-        found = []
-        for partition in range(self.bench.partitions):
-            found += (await self.outbox.take(partition, 100, lease_ms))[1]
-        return found
+        return await self.outbox.take(range(self.bench.partitions), 1000, lease_ms)
 
     async def settle(self, due: Due, action: Any, in_ms: int = HOUR_MS) -> bool:
-        partition = partition_of(due.user_id, self.bench.partitions)
         told = decision(due, action, in_ms)
         verdict = Verdict(due, action, told, told.reasons[0].code)
-        return bool(await self.outbox.settle(partition, [verdict]))
+        return bool(await self.outbox.settle([verdict]))
 
     async def decide(self, action: Any, in_ms: int = HOUR_MS) -> list[Due]:
         taken = await self.take()
@@ -235,13 +231,13 @@ def test_a_reservation_that_is_over_when_it_is_told_is_asked_for_again(play: Any
 @pytest.mark.parametrize("until", ["waiting", "ready", "delivering"])
 def test_messages_expire_in_every_state(play: Any, until: str) -> None:
     async def scene(desk: Desk) -> None:
-        await desk.outbox.add([held("u", expires_in=400)])
+        await desk.outbox.add([held("u", expires_in=300)])
         [due] = await desk.take()
         await desk.settle(due, "hold" if until == "waiting" else "send")
         if until == "delivering":
             [given] = await desk.claim()
         assert await desk.state("u") == until
-        await asyncio.sleep(0.45)
+        await asyncio.sleep(0.35)
         assert await desk.claim() == []
         assert await desk.take() == []
         assert await desk.state("u") == "expired"
@@ -271,7 +267,7 @@ def test_a_person_is_looked_at_as_a_whole(play: Any) -> None:
     async def scene(desk: Desk) -> None:
         mine = [held("u", f"m{n}") for n in range(5)]
         await desk.outbox.add(mine)
-        _, taken = await desk.outbox.take(partition_of("u", desk.bench.partitions), 1, LEASE_MS)
+        taken = await desk.outbox.take([partition_of("u", desk.bench.partitions)], 1, LEASE_MS)
         assert sorted(due.message.message_id for due in taken) == [f"m{n}" for n in range(5)]
 
     play(scene)
@@ -342,7 +338,7 @@ def test_what_went_out_elsewhere_is_delivered(play: Any) -> None:
         await desk.outbox.add([held("u")])
         [due] = await desk.take()
         sent = Verdict(due, "sent", decision(due, "send", -1))
-        assert await desk.outbox.settle(partition_of("u", desk.bench.partitions), [sent])
+        assert await desk.outbox.settle([sent])
         assert await desk.state("u") == "delivered"
 
     play(scene)

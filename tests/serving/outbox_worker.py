@@ -41,13 +41,10 @@ async def here() -> None:
 class Scripted:
     """Decides the same again as long as a decision lasts, as the ledgers do."""
 
-    def __init__(self, where: str) -> None:
-        self._where = where
+    def __init__(self) -> None:
         self._held: set[str] = set()
 
     async def decide(self, asked: Sequence[Asked]) -> list[Decided]:
-        if self._where == "deciding":
-            await here()
         return [self._one(one) for one in asked]
 
     def _one(self, asked: Asked) -> Decided:
@@ -103,7 +100,7 @@ async def work(url: str, webhook_url: str, secret: str, where: str) -> None:
     outbox = Stopping(store)
     outbox.where = where
     webhook = hook(settings, SimpleNamespace(url=webhook_url, secret=secret))
-    looker = Looker(outbox, Scripted(where), lease_ms=LOOK_MS)
+    looker = Looker(outbox, Scripted(), lease_ms=LOOK_MS)
     deliverer = Deliverer(outbox, webhook, Metrics())
     await looker.start()
     if where != "settled":

@@ -133,8 +133,7 @@ def kept(settings: Settings, name: str) -> Kept:
 @pytest.mark.parametrize(
     ("where", "name", "left", "posts"),
     [
-        ("deciding", "m", "waiting", 1),  # taken, and not decided on
-        ("decided", "m", "waiting", 1),  # decided on, and not written down
+        ("decided", "m", "waiting", 1),  # taken and decided on, and not written down
         ("settled", "hold", "waiting", 1),  # held
         ("settled", "m", "ready", 1),  # to be delivered
         ("delivering", "m", "delivering", 2),  # posted, and no answer heard
@@ -176,7 +175,7 @@ def test_a_receiver_that_wants_no_more_gets_no_more(settings: Settings, receiver
     worker = load_worker()
 
     async def scene(box: Outbox) -> None:
-        looker = worker.Looker(box, worker.Scripted("nowhere"))
+        looker = worker.Looker(box, worker.Scripted())
         deliverer = worker.Deliverer(box, worker.hook(settings, receiver), worker.Metrics())
         await looker.start()
         await deliverer.start()
