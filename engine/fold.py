@@ -91,7 +91,7 @@ class Changes:
     erased: dict[str, int] = field(default_factory=dict)  # user -> erased up to, unix ms
     dead: list[DeadLetter] = field(default_factory=list)
     stirred: list[str] = field(default_factory=list)  # whose situation is another now
-    went_out: list[tuple[str, str]] = field(default_factory=list)  # user, message: as was told
+    told: list[tuple[str, str, str]] = field(default_factory=list)  # user, message_id, status
     folded: int = 0
     duplicates: int = 0
     forgotten: int = 0  # dated before their user's erasure
@@ -257,8 +257,10 @@ def _tell_outbox(record: UserLogRecord, changes: Changes) -> None:
     """What held messages have to know of: engine.push_outbox_scripts."""
     if isinstance(record, MomentRecord) and record.changed:
         changes.stirred.append(record.user_id)
-    elif isinstance(record, PushRecord) and record.status in WENT_OUT:
-        changes.went_out.append((record.user_id, record.message_id))
+    elif isinstance(record, PushRecord) and (
+        record.status in WENT_OUT or record.status == "failed"
+    ):
+        changes.told.append((record.user_id, record.message_id, record.status))
 
 
 def _idle(state: UserState, record: UserLogRecord, rules: FoldRules) -> bool:

@@ -44,8 +44,9 @@ local function ended(state)
 end
 """.replace("$KEPT", str(KEPT_MS))
 
-# For the fold's own commit. A person's waiting messages are due: their situation is another.
-# And a message that went out, as a `push` event tells, is delivered, whoever sent it.
+# For the fold's own commit. A person's waiting messages are due: their situation is another. A
+# message that went out, as a `push` event tells, is delivered, whoever sent it; one that failed has
+# lost its reservation, and waits.
 HEARD = (
     FINISH
     + """
@@ -59,12 +60,19 @@ local function stirred(o, user, now)
     end
   end
 end
-local function went_out(o, user, name, now)
+local function told(o, user, name, status, now)
   local value = redis.call('HGET', o .. 'u:' .. user, name)
   if not value then return end
   local id = string.sub(value, 1, $ID)
   local state = redis.call('HGET', o .. 'm:' .. id, 'state')
-  if state and not ended(state) then finish(o, id, 'delivered', 'reported', now) end
+  if not state or ended(state) then return end
+  if status ~= 'failed' then finish(o, id, 'delivered', 'reported', now)
+  elseif state ~= 'waiting' then
+    redis.call('HSET', o .. 'm:' .. id, 'state', 'waiting', 'again', 1)
+    redis.call('HINCRBY', o .. 'm:' .. id, 'rev', 1)
+    redis.call('ZREM', o .. 'ready', id)
+    redis.call('ZADD', o .. 'due', now, id)
+  end
 end
 """.replace("$ID", str(ID_LENGTH))
 )

@@ -93,8 +93,8 @@ return found
 
 # ARGV: epoch, offset, new offset, lease ms, days, idle ms, folded, duplicates, forgotten, then the
 # lengths of the lists that follow: states (user key, value, expiry), hashes (day, hash), counters
-# (field, block, increase), outbox, dead, stirred (user), went out (user, message_id), then to the
-# end erased (user, ms).
+# (field, block, increase), outbox, dead, stirred (user), told (user, message_id, status), then
+# to the end erased (user, ms).
 COMMIT = (
     HEARD
     + """
@@ -139,8 +139,8 @@ for i = 1, ARGV[15] do
   at = at + 1
 end
 for i = 1, ARGV[16] do
-  went_out(KEYS[4], ARGV[at], ARGV[at + 1], now)
-  at = at + 2
+  told(KEYS[4], ARGV[at], ARGV[at + 1], ARGV[at + 2], now)
+  at = at + 3
 end
 while ARGV[at] do
   redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 1])

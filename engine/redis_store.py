@@ -114,7 +114,7 @@ def commit_command(claim: Claim, changes: Changes, settings: Settings) -> tuple[
     lists += [encode(record) for record in changes.outbox]
     lists += [msgspec.json.encode(letter) for letter in changes.dead]
     lists += changes.stirred
-    for told in changes.went_out:
+    for told in changes.told:
         lists += told
     for erased in changes.erased.items():
         lists += erased
@@ -124,7 +124,7 @@ def commit_command(claim: Claim, changes: Changes, settings: Settings) -> tuple[
         *(",".join(map(str, sorted(days))), 0),
         *(changes.folded, changes.duplicates, changes.forgotten),
         *(len(changes.states), len(hashes), len(changes.counters) + len(changes.modules)),
-        *(len(changes.outbox), len(changes.dead), len(changes.stirred), len(changes.went_out)),
+        *(len(changes.outbox), len(changes.dead), len(changes.stirred), len(changes.told)),
         *lists,
     )
     return command, days
