@@ -42,7 +42,17 @@ from engine.settings import Settings
 from engine.situation import Situations
 from engine.situation_rules import load_situations
 from serving.people import StorePeople
-from training.push_truth import KINDS, Answer, Breach, Course, Fact, Facts, Grant, breaches
+from training.push_truth import (
+    KINDS,
+    Answer,
+    Breach,
+    Course,
+    Fact,
+    Facts,
+    Grant,
+    breaches,
+    sent_again,
+)
 from training.push_worlds import (
     CATEGORIES,
     HOUR_MS,
@@ -107,6 +117,7 @@ class Tally:
     shown: list[str] = field(default_factory=list)
 
     def judge(self, course: Course, where: str) -> None:
+        self.counts["sent_again"] += sent_again(course)
         for breach in breaches(course):
             self.wrong(breach, where)
 
@@ -372,6 +383,8 @@ class _World:
         for one in some:
             if one.record.status == "failed":
                 one.grant.released = began
+            else:
+                one.grant.reported = ended
             if one.grant.foreign:
                 one.grant.began, one.grant.ended = began, ended
 

@@ -60,7 +60,9 @@ def _gone() -> Choice:
 
 def _within_caps(looks: Sequence[Look], file: PushFile) -> list[Look]:
     """The looks, of which those that find no place under the caps wait for the others."""
-    wanted = [place for place, look in enumerate(looks) if look.wish is not None]
+    # Those of a digest go together and count as one: they take no place from each other.
+    single = [place for place, look in enumerate(looks) if look.gates.digest_at is None]
+    wanted = [place for place in single if looks[place].wish is not None]
     rooms = _rooms([looks[place] for place in wanted], file) if len(wanted) > 1 else {}
     if all(len(members) <= left for members, left in rooms.values()):
         return list(looks)

@@ -81,6 +81,7 @@ class Grant:
     foreign: bool = False
     went_ms: int | None = None
     released: float = NEVER  # from here on it may be known to have failed
+    reported: float = NEVER  # … it is known to have gone out
     decision_id: str = ""
 
 
@@ -135,7 +136,7 @@ def breaches(course: Course) -> list[Breach]:
             kinds += _counted(course, facts, grant, grants[:place])
             told = f"{user_id} {grant.message_id} at {_utc(grant.at_ms)}"
             found += [Breach(kind, f"{told}: {what}") for kind, what in kinds]
-        found += _twice(user_id, grants)
+        found += _twice(user_id, grants, 2 * course.skew_ms)
     return found + _other_answers(course)
 
 
@@ -244,8 +245,9 @@ def _counts(one: Grant, grant: Grant, margin: int) -> bool:
     """Whether an earlier one went out, or was reserved still when another was asked for."""
     if one.foreign:
         return one.ended <= grant.began  # who asks cannot know of it before
-    if one.went_ms is not None:
+    if one.reported <= grant.began:
         return True
+    # A clock that is ahead sees the end of a reservation sooner.
     return grant.at_ms < one.until_ms - margin and grant.ended <= one.released
 
 
@@ -275,13 +277,24 @@ def _as_one(course: Course, facts: Facts, some: Iterable[Grant]) -> set[object]:
     return found
 
 
-def _twice(user_id: str, grants: Sequence[Grant]) -> list[Breach]:
-    went = Counter(one.message_id for one in grants if one.went_ms is not None)
-    return [
-        Breach("sent_twice", f"{user_id} {message_id}: {times} times")
-        for message_id, times in went.items()
-        if times > 1
-    ]
+def _twice(user_id: str, grants: Sequence[Grant], margin: int) -> Iterator[Breach]:
+    went: dict[str, Grant] = {}
+    for one in grants:
+        before = went.get(one.message_id)
+        if one.went_ms is None:
+            continue
+        if before is not None and _counts(before, one, margin):
+            times = f"{_utc(before.went_ms or 0)} and {_utc(one.went_ms)}"
+            yield Breach("sent_twice", f"{user_id} {one.message_id}: {times}")
+        went[one.message_id] = one
+
+
+def sent_again(course: Course) -> int:
+    """Messages that went out more than once, breaches and what clocks that are ahead explain."""
+    went = Counter(
+        (one.user_id, one.message_id) for one in course.grants if one.went_ms is not None
+    )
+    return sum(times > 1 for times in went.values())
 
 
 def _other_answers(course: Course) -> list[Breach]:
@@ -314,7 +327,7 @@ def _may_follow(before: Answer, after: Answer, of: dict[str, Grant]) -> bool:
     if before.action == "drop":
         return False
     if after.told_ms >= before.holds_until_ms:
-        return before.action == "hold" or of[before.decision_id].went_ms is None
+        return before.action == "hold" or not of[before.decision_id].reported <= after.began
     return before.action == "send" and of[before.decision_id].released < after.ended
 
 

@@ -154,7 +154,9 @@ def test_a_cap_of_none_and_the_end_of_time() -> None:
     assert never is not None
     assert (never.gate, never.until_ms > 1 << 61) == ("caps", True)
     state = person(time_zone="Pacific/Kiritimati")
-    assert gates(at("12:00"), message=late, state=state).opens(at("12:00")) > ms("9999-12-30T00:00:00Z")
+    assert gates(at("12:00"), message=late, state=state).opens(at("12:00")) > ms(
+        "9999-12-30T00:00:00Z"
+    )
 
 
 def test_a_gap_is_between_messages_of_a_channel() -> None:

@@ -29,7 +29,14 @@ def grant(name: str, after_min: float = 0, **told: Any) -> Grant:
     at_ms = NOON + round(after_min * MINUTE_MS)
     of = {"category": "news", "campaign": None, "channel": "push", "urgency": "normal"}
     times = {"at_ms": at_ms, "told_ms": at_ms, "until_ms": at_ms + 5 * MINUTE_MS, "went_ms": at_ms}
-    clock = {"began": after_min, "ended": after_min + 0.5, "decision_id": f"d-{name}-{after_min}"}
+    clock = {
+        "began": after_min,
+        "ended": after_min + 0.5,
+        "reported": after_min + 0.6,
+        "decision_id": f"d-{name}-{after_min}",
+    }
+    if told.get("went_ms", at_ms) is None:
+        clock["reported"] = float("inf")
     return Grant("u", name, **of | times | clock | told)  # type: ignore[arg-type]
 
 
