@@ -296,9 +296,7 @@ class _World:
             self._at_ms = int(time.time() * 1000)
         self._began_ms = self._at_ms
         self._reports: list[Report] = []
-        self._living = [
-            self._begin(who) for who in invent_people(rng, number, plan.people, zone)
-        ]
+        self._living = [self._begin(who) for who in invent_people(rng, number, plan.people, zone)]
         self._by_id = {one.who.user_id: one for one in self._living}
 
     def live(self) -> None:
@@ -349,9 +347,7 @@ class _World:
 
     def _step(self) -> None:
         self._at_ms = (
-            int(time.time() * 1000)
-            if self._mode == "real"
-            else self._at_ms + stride(self._rng)
+            int(time.time() * 1000) if self._mode == "real" else self._at_ms + stride(self._rng)
         )
         due = [one for one in self._reports if one.due_ms <= self._at_ms]
         self._reports = [one for one in self._reports if one.due_ms > self._at_ms]
