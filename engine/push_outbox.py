@@ -221,8 +221,11 @@ class Outbox:
         command = _command(LATER, partition, message.claim_id, message.rev, delay_ms)
         await self._store.run([command])
 
-    async def ack(self, claim_ids: Sequence[str]) -> set[str]:
-        """These went out: they are handed out no more. Returns those that were handed out."""
+    async def ack(self, claim_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """These went out: they are handed out no more.
+
+        Returns the user and message of those that were handed out, by claim.
+        """
         by_partition: dict[int, list[str]] = {}
         for claim_id in dict.fromkeys(claim_ids):
             partition = partition_of_claim(claim_id)
@@ -231,7 +234,7 @@ class Outbox:
         commands = [_command(ACK, partition, *ids) for partition, ids in by_partition.items()]
         replies = await self._store.run(commands)
         return {
-            claim_id
+            claim_id: (known[0].decode(), known[1].decode())
             for ids, reply in zip(by_partition.values(), replies, strict=True)
             for claim_id, known in zip(ids, reply, strict=True)
             if known

@@ -287,9 +287,9 @@ ACK = (
     + """
 local done = {}
 for i, id in ipairs(ARGV) do
-  local f = redis.call('HMGET', o .. 'm:' .. id, 'state', 'tries')
-  done[i] = f[1] and tonumber(f[2]) > 0 and 1 or 0
-  if done[i] == 1 and f[1] ~= 'delivered' then finish(o, id, 'delivered', 'acknowledged', now) end
+  local f = redis.call('HMGET', o .. 'm:' .. id, 'state', 'tries', 'user', 'name')
+  done[i] = f[1] and tonumber(f[2]) > 0 and {f[3], f[4]} or 0
+  if done[i] ~= 0 and f[1] ~= 'delivered' then finish(o, id, 'delivered', 'acknowledged', now) end
 end
 return done
 """

@@ -14,6 +14,7 @@ from engine.events import Id
 from engine.push_outbox import Added, Held, Outbox
 from engine.wire import decode as decode_one
 from serving.http import MIB, Request, Response, Role, Route, decode, json_response
+from serving.outbox_acks import Acknowledgements
 from serving.outbox_views import ClaimedMessage, OutboxMessage, claimed_view, kept_view
 from serving.push import MessageBody, to_message
 
@@ -95,11 +96,13 @@ class OutboxHandler:
     def __init__(
         self,
         outbox: Outbox,
+        acks: Acknowledgements,
         actions: Actions,
         wake: Callable[[], None],
         pressure: Callable[[], str | None],
     ) -> None:
         self._outbox = outbox
+        self._acks = acks
         self._actions = actions
         self._wake = wake
         self._pressure = pressure
@@ -135,7 +138,7 @@ class OutboxHandler:
     async def post_ack(self, request: Request) -> Response:
         """Take down what was sent."""
         body = decode(request.body, AckBody)
-        known = await self._outbox.ack(body.claim_ids)
+        known = await self._acks.take(body.claim_ids)
         unknown = [claim_id for claim_id in body.claim_ids if claim_id not in known]
         return json_response(200, Acked(len(known), unknown))
 

@@ -19,6 +19,7 @@ from engine.errors import KairosError
 from engine.push_outbox import HandedOut, Outbox
 from engine.times import to_rfc3339
 from serving.metrics import Metrics
+from serving.outbox_acks import Acknowledgements
 from serving.outbox_views import OutboxDecision, decision_view
 from serving.webhook import GONE, Answer, Webhook
 
@@ -52,8 +53,11 @@ class Posted(msgspec.Struct, frozen=True):
 class Deliverer:
     """A task on the loop that hands posts to threads; `gone` once the receiver wants no more."""
 
-    def __init__(self, outbox: Outbox, webhook: Webhook, metrics: Metrics) -> None:
+    def __init__(
+        self, outbox: Outbox, acks: Acknowledgements, webhook: Webhook, metrics: Metrics
+    ) -> None:
         self._outbox = outbox
+        self._acks = acks
         self._webhook = webhook
         self._metrics = metrics
         self._lease_ms = int(LEASES * webhook.timeout_s * 1000)
@@ -131,10 +135,10 @@ class Deliverer:
     async def _ack(self, one: HandedOut) -> None:
         for _ in range(ACK_TRIES):
             with contextlib.suppress(KairosError):
-                await self._outbox.ack([one.claim_id])
+                await self._acks.take([one.claim_id])
                 return
             await asyncio.sleep(DOWN_S)
-        await self._outbox.ack([one.claim_id])
+        await self._acks.take([one.claim_id])
 
     async def _failed(self, one: HandedOut, answer: Answer) -> None:
         self.gone = self.gone or answer.status == GONE

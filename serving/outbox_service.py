@@ -10,8 +10,10 @@ from engine.redis_store import AsyncRedisStore
 from serving.http import Route
 from serving.metrics import Metrics
 from serving.outbox import OutboxHandler, outbox_routes
+from serving.outbox_acks import Acknowledgements
 from serving.outbox_delivering import Deliverer
-from serving.outbox_looking import Decider, Looker
+from serving.outbox_looking import Looker
+from serving.push import Pusher
 from serving.webhook import webhook_of
 
 
@@ -21,16 +23,17 @@ class HeldMessages:
     def __init__(
         self,
         store: AsyncRedisStore,
-        decider: Decider,
+        pusher: Pusher,
         actions: Actions,
         pressure: Callable[[], str | None],
         metrics: Metrics,
     ) -> None:
         outbox = Outbox(store)
+        acks = Acknowledgements(outbox, pusher)
         webhook = webhook_of(store.settings)
-        self._looker = Looker(outbox, decider)
-        self._deliverer = None if webhook is None else Deliverer(outbox, webhook, metrics)
-        self._handler = OutboxHandler(outbox, actions, self._looker.wake, pressure)
+        self._looker = Looker(outbox, pusher)
+        self._deliverer = None if webhook is None else Deliverer(outbox, acks, webhook, metrics)
+        self._handler = OutboxHandler(outbox, acks, actions, self._looker.wake, pressure)
 
     def routes(self) -> list[Route]:
         """`/v1/push/outbox` and below."""

@@ -22,6 +22,7 @@ from engine.redis_store import AsyncRedisStore
 from engine.settings import Settings
 from engine.situation import Moment
 from serving.metrics import Metrics
+from serving.outbox_acks import Acknowledgements
 from serving.outbox_delivering import Deliverer
 from serving.outbox_looking import Looker
 from serving.webhook import Webhook, webhook_of
@@ -43,6 +44,9 @@ class Scripted:
 
     def __init__(self) -> None:
         self._held: set[str] = set()
+
+    async def confirm(self, went_out: Sequence[tuple[str, str]]) -> None:
+        """No ledger is kept."""
 
     async def decide(self, asked: Sequence[Asked]) -> list[Decided]:
         return [self._one(one) for one in asked]
@@ -79,7 +83,7 @@ class Stopping(Outbox):
             await here()
         return done
 
-    async def ack(self, claim_ids: Sequence[str]) -> set[str]:
+    async def ack(self, claim_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
         if self.where == "delivered":
             await here()
         return await super().ack(claim_ids)
@@ -101,7 +105,7 @@ async def work(url: str, webhook_url: str, secret: str, where: str) -> None:
     outbox.where = where
     webhook = hook(settings, SimpleNamespace(url=webhook_url, secret=secret))
     looker = Looker(outbox, Scripted(), lease_ms=LOOK_MS)
-    deliverer = Deliverer(outbox, webhook, Metrics())
+    deliverer = Deliverer(outbox, Acknowledgements(outbox, Scripted()), webhook, Metrics())
     await looker.start()
     if where != "settled":
         await deliverer.start()

@@ -69,6 +69,21 @@ def test_a_message_is_handed_over_claimed_and_acknowledged(
     assert metric('kairos_outbox_messages_total{what="delivered"}') == before + 1
 
 
+def test_what_was_acknowledged_keeps_its_place_under_the_caps(
+    client: httpx.Client, fresh: Any, eventually: Eventually
+) -> None:
+    user = fresh("u")
+    hand_over(client, held(user))
+    [given] = eventually(lambda: [one for one in claim(client) if one["user_id"] == user])
+    client.post("/v1/events?wait=folded", json={"type": "user", "user_id": user, "attributes": {}})
+    reserved = client.get(f"/v1/users/{user}").json()["push"]
+    assert reserved["reserved"] == ["m"]
+    assert client.post(f"{PATH}/ack", json={"claim_ids": [given["claim_id"]]}).json()["acked"] == 1
+    went_out = client.get(f"/v1/users/{user}").json()["push"]
+    assert went_out["reserved"] == []
+    assert went_out["caps_left"] == reserved["caps_left"]
+
+
 def test_wrong_messages_are_told_and_spoil_no_others(client: httpx.Client, fresh: Any) -> None:
     user = fresh("held")
     told = hand_over(

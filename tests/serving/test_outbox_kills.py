@@ -174,7 +174,8 @@ def test_a_receiver_that_wants_no_more_gets_no_more(settings: Settings, receiver
 
     async def scene(box: Outbox) -> None:
         looker = worker.Looker(box, worker.Scripted())
-        deliverer = worker.Deliverer(box, worker.hook(settings, receiver), worker.Metrics())
+        acks = worker.Acknowledgements(box, worker.Scripted())
+        deliverer = worker.Deliverer(box, acks, worker.hook(settings, receiver), worker.Metrics())
         await looker.start()
         await deliverer.start()
         while not deliverer.gone:
