@@ -66,9 +66,7 @@ def test_the_same_people_are_held_out_for_good() -> None:
         ([1.0, 2.0, 3.0], [1, 1, 1], 0.3),  # later is
         ([-1.0, -2.0, -3.0], [1, 1, 1], 0.3),  # nothing is worth it
         ([3.0, 2.0, 1.0], [0, 1, 1], 0.3),  # not now
-        ([3.0, 2.0, 1.0], [1, 0, 0], 1.0),
         ([1.0, 2.0, 3.0, 1.0], [1, 0, 1, 0], 0.05),
-        ([1.0, 2.0], [1, 1], 0.0),
     ],
 )
 def test_chances_are_those_of_choices(values: list[float], opened: list[int], share: float) -> None:
