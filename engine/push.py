@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
+
 from engine.catalog import Catalog
 from engine.decisions import new_decision_id
 from engine.errors import StoreUnavailable
@@ -32,7 +34,7 @@ from engine.push_look import Days, Glimpse, Look, Person
 from engine.push_message import Chance, PushDecision, Reason, Scores
 from engine.push_person import Verdict, settle
 from engine.push_reasons import reasons_of
-from engine.push_value import Prospects, PushModel, lifts, own_hours
+from engine.push_value import Effects, Prospects, PushModel, lifts, own_hours
 from engine.situation import Moment, Situations
 from engine.times import HOUR_MS
 
@@ -131,7 +133,7 @@ def decide_known(
     found: dict[int, Decided] = {}
     glimpses: dict[int, Glimpse] = {}
     first: dict[tuple[str, str], int] = {}
-    moments = _Moments(parts, at_ms)
+    moments = _moments(asked, people, at_ms, parts)
     for place, one in enumerate(asked):
         person = people[one.user_id]
         key = person.user_id, one.message.message_id
@@ -139,9 +141,9 @@ def decide_known(
             continue  # asked twice at once
         said = person.ledger.decided.get(one.message.message_id)
         if said is not None and _holds(said, person, one.again, at_ms):
-            found[place] = _decided(one, person, said, moments.of(one, person), [], parts, True)
+            found[place] = _decided(one, person, said, moments[place], [], parts, True)
         else:
-            glimpses[place] = _glimpse(one, person, said, moments, days, parts)
+            glimpses[place] = _glimpse(one, person, said, moments[place], days, parts)
     looks = _look(glimpses, days, parts)
     changed = []
     for person, places in _by_person(glimpses).values():
@@ -162,21 +164,18 @@ def decide_known(
     return [found[place] for place in range(len(asked))], changed
 
 
-class _Moments:
-    """The moment of each person, read once a call for all messages that come without a device."""
-
-    def __init__(self, parts: PushParts, at_ms: int) -> None:
-        self._situations = parts.situations
-        self._at_ms = at_ms
-        self._known: dict[str, Moment] = {}
-
-    def of(self, asked: Asked, person: Person) -> Moment:
-        if asked.device is not None:
-            return self._situations.read(person.state, asked.device, self._at_ms)
-        if person.user_id not in self._known:
-            read = self._situations.read(person.state, None, self._at_ms)
-            self._known[person.user_id] = read
-        return self._known[person.user_id]
+def _moments(
+    asked: Sequence[Asked], people: Mapping[str, Person], at_ms: int, parts: PushParts
+) -> list[Moment]:
+    """Of each; a person's is read once for all messages that come without a device."""
+    places = enumerate(asked)
+    keys = [place if one.device else people[one.user_id].user_id for place, one in places]
+    wanted = {
+        key: (people[one.user_id].state, one.device) for key, one in zip(keys, asked, strict=True)
+    }
+    read = parts.situations.read_many(list(wanted.values()), at_ms)
+    by_key = dict(zip(wanted, read, strict=True))
+    return [by_key[key] for key in keys]
 
 
 def _holds(said: PushDecision, person: Person, again: bool, at_ms: int) -> bool:
@@ -198,13 +197,12 @@ def _glimpse(
     asked: Asked,
     person: Person,
     said: PushDecision | None,
-    moments: _Moments,
+    moment: Moment,
     days: Days,
     parts: PushParts,
 ) -> Glimpse:
     assert parts.key is not None
     message, at_ms = asked.message, days.at_ms
-    moment = moments.of(asked, person)
     sends = settled(person.ledger, person.state, at_ms)
     item = None if message.item_id is None else parts.catalog.by_id.get(message.item_id)
     out = held_out(parts.key, person.user_id, parts.file.holdout)
@@ -220,7 +218,7 @@ def _glimpse(
 
 
 def _look(glimpses: Mapping[int, Glimpse], days: Days, parts: PushParts) -> dict[int, Look]:
-    """The model is asked once for all."""
+    """The model is asked once for all; those with the same cells ahead are weighed together."""
     some = list(glimpses.values())
     if not some:
         return {}
@@ -229,26 +227,35 @@ def _look(glimpses: Mapping[int, Glimpse], days: Days, parts: PushParts) -> dict
         [one.message for one in some],
         [one.moment.probabilities for one in some],
     )
-    told = zip(
-        effects.p_open.tolist(), effects.uplift.tolist(), effects.opt_out.tolist(), strict=True
-    )
+    alike: dict[int, list[int]] = {}
+    for number, one in enumerate(some):
+        alike.setdefault(id(one.ahead), []).append(number)  # `days` makes each once
+    looks: dict[int, Look] = {}
+    for numbers in alike.values():
+        group = [some[number] for number in numbers]
+        found = _look_alike(group, effects.of(numbers), days, parts)
+        looks |= dict(zip(numbers, found, strict=True))
+    return {place: looks[number] for number, place in enumerate(glimpses)}
+
+
+def _look_alike(
+    group: Sequence[Glimpse], effects: Effects, days: Days, parts: PushParts
+) -> list[Look]:
+    ahead, states = group[0].ahead, [one.person.state for one in group]
+    moments = [one.moment for one in group]
+    likely = parts.situations.ahead(states, moments, ahead.start_ms, ahead.hour_of_week)
     lift = lifts(parts.model, parts.situations.names)
     prospects = Prospects(parts.model, lift, parts.file.costs)
-    found = {}
-    for (place, one), effect in zip(glimpses.items(), told, strict=True):
-        state, ahead = one.person.state, one.ahead
-        likely = parts.situations.ahead(state, one.moment, ahead.start_ms, ahead.hour_of_week)
-        prospect = prospects.of(
-            effect,
-            one.message,
-            likely,
-            own_hours({} if state.push is None else state.push.opens),
-            ahead.hour_of_week,
-            ahead.start_ms - days.at_ms,
-            _ages_h(one.sends, days.at_ms),
-        )
-        found[place] = days.look(one, prospect, likely)
-    return found
+    prospect = prospects.of(
+        effects,
+        np.array([one.message.value for one in group]),
+        likely,
+        own_hours([{} if state.push is None else state.push.opens for state in states]),
+        np.array([prospects.load(_ages_h(one.sends, days.at_ms)) for one in group]),
+        ahead.hour_of_week,
+        ahead.start_ms - days.at_ms,
+    )
+    return days.looks(group, prospect, likely)
 
 
 def _ages_h(sends: Sequence[Send], at_ms: int) -> list[float]:
