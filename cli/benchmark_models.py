@@ -21,6 +21,7 @@ from cli import (
     benchmark_diversity,
     benchmark_motion,
     benchmark_pages,
+    benchmark_pushes,
     benchmark_situations,
     benchmark_speed,
     benchmark_world,
@@ -63,6 +64,7 @@ def register(app: typer.Typer) -> None:
     benchmark_motion.register(app)
     benchmark_context.register(app)
     benchmark_pages.register(app)
+    benchmark_pushes.register(app)
     benchmark_diversity.register(app)
     benchmark_speed.register(app)
     benchmark_world.register(app)

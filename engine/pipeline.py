@@ -102,6 +102,7 @@ class Parts:
     rules: Rules = NO_RULES
     clock: Callable[[], float] = time.monotonic
     module_scorer: ModuleScorer | None = None  # None: modules go by what is counted
+    demote_ms: int = 0  # so long an item that was pushed stands last
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +259,22 @@ def make_pool(
     mix = None
     if parts.settings.slate.calibrate and request.like is None:
         mix = category_mix(taste, categories, len(parts.catalog.terms["category"]))
-    return Pool(values, categories[items], held, mix)
+    return Pool(_demoted(values, items, request, state, parts), categories[items], held, mix)
+
+
+def _demoted(
+    values: NDArray[np.float32], items: Items, request: Request, state: UserState, parts: Parts
+) -> NDArray[np.float32]:
+    """The values, those of items that were pushed lately below all others."""
+    if state.push is None or not state.push.pushed or not parts.demote_ms:
+        return values
+    since_s = (request.at_ms - parts.demote_ms) // 1000
+    lately = [item for item, at_s in state.push.pushed if at_s > since_s]
+    told = np.isin(items, lately)
+    if not told.any():
+        return values
+    low = np.float32(np.nanmax(values) - np.nanmin(values) + 1)
+    return np.where(told, values - low, values)
 
 
 def rank_pool(

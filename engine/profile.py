@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from engine.catalog import Catalog
+from engine.push_file import Cap
+from engine.push_gates import room
+from engine.push_history import PushHistory
+from engine.push_ledger import Send, settled
+from engine.push_look import Person
+from engine.push_message import Message
 from engine.state import (
     DAY_HALF_LIFE_MS,
     MONTH_HALF_LIFE_MS,
     Counter,
-    PushHistory,
     UserState,
     read_decayed,
     seen_items,
@@ -43,13 +49,32 @@ class ShownThen(msgspec.Struct):
     item_ids: list[str]
 
 
+class CapView(msgspec.Struct):
+    """How many more messages a cap lets through now; of one category or campaign, by name."""
+
+    cap: str
+    left: int
+    of: str | None = None
+
+
+class SlotView(msgspec.Struct):
+    """A message that is held, and until when."""
+
+    message_id: str
+    at: str
+    reasons: list[str]
+
+
 class PushView(msgspec.Struct):
-    """What became of messages, and what is switched off."""
+    """What became of messages, what is switched off, and what is to come."""
 
     totals: dict[str, int]
     opens_by_hour_of_week: dict[int, int]  # 0 is Monday 00:00 in the user's time zone
     recent: list[dict[str, Any]]
     switched: dict[str, bool]  # category ("" is all) -> enabled
+    caps_left: list[CapView] = []
+    slots_to_come: list[SlotView] = []  # the next one first
+    reserved: list[str] = []  # messages that were let go and not reported yet
 
 
 class UserProfile(msgspec.Struct):
@@ -72,8 +97,9 @@ class UserProfile(msgspec.Struct):
     last_seen: str | None
 
 
-def profile(user_id: str, state: UserState, catalog: Catalog, at_ms: int) -> UserProfile:
-    """The state as people read it, decayed counters as of `at_ms`."""
+def profile(person: Person, catalog: Catalog, caps: Sequence[Cap], at_ms: int) -> UserProfile:
+    """State and ledger as people read them, decayed counters as of `at_ms`."""
+    user_id, state = person.user_id, person.state
     recent = touches(state)[::-1]
     return UserProfile(
         user_id=user_id,
@@ -83,7 +109,7 @@ def profile(user_id: str, state: UserState, catalog: Catalog, at_ms: int) -> Use
             name: {"ts": to_rfc3339(ts)} | msgspec.to_builtins(device)
             for name, (ts, device) in state.devices.items()
         },
-        push=_push(state.push or PushHistory()),
+        push=_push(person, caps, at_ms),
         attributes={n: value for n, (_, value) in state.attributes.items() if value is not None},
         actions={
             _name(catalog, "action", t): _decayed(state, c, at_ms) for t, c in state.actions.items()
@@ -128,14 +154,45 @@ def _decayed(state: UserState, counter: Counter, at_ms: int) -> DecayedCounter:
     )
 
 
-def _push(push: PushHistory) -> PushView:
-    recent = [
-        {"message_id": message, "category": category, "status": status}
-        | {"ts": to_rfc3339(at_s * 1000)}
-        for message, category, status, at_s in reversed(push.recent)
-    ]
-    switched = {category: enabled for category, (_, enabled) in push.switched.items()}
-    return PushView(push.totals, dict(sorted(push.opens.items())), recent, switched)
+def _push(person: Person, caps: Sequence[Cap], at_ms: int) -> PushView:
+    push = person.state.push or PushHistory()
+    sends = settled(person.ledger, person.state, at_ms)
+    held = [one for one in person.ledger.decided.values() if one.action == "hold"]
+    coming = sorted((one.hold_until_ms or 0, one.message_id, one) for one in held)
+    return PushView(
+        push.totals,
+        dict(sorted(push.opens.items())),
+        [
+            {"message_id": one.message_id, "category": one.category, "status": one.status}
+            | {"ts": to_rfc3339(one.at_s * 1000)}
+            for one in reversed(push.recent)
+        ],
+        {category: enabled for category, (_, enabled) in push.switched.items()},
+        [view for cap in caps for view in _cap(cap, sends, at_ms)],
+        [
+            SlotView(message_id, to_rfc3339(until_ms), [reason.text for reason in one.reasons])
+            for until_ms, message_id, one in coming
+            if one.expires_ms > at_ms
+        ],
+        [send.message_id for send in sends if send.until_ms > at_ms],
+    )
+
+
+def _cap(cap: Cap, sends: Sequence[Send], at_ms: int) -> list[CapView]:
+    """Of a cap on categories or campaigns, those that have used some of it."""
+    alike = [send for send in sends if send.channel == "push"]
+    if cap.of == "all":
+        of: list[str | None] = [None]
+    else:
+        named = (send.category if cap.of == "category" else send.campaign_id for send in alike)
+        of = list(dict.fromkeys(name for name in named if name is not None))
+    views = []
+    for name in of:
+        message = Message("", name or "", 0, campaign_id=name if cap.of == "campaign" else None)
+        left = room(alike, message, cap, at_ms)
+        if left is not None:
+            views.append(CapView(cap.says(), max(left, 0), name))
+    return views
 
 
 def _item(catalog: Catalog, item: int) -> str:

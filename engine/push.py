@@ -28,7 +28,7 @@ from engine.push_choice import draws, held_out
 from engine.push_features import make_row
 from engine.push_file import PushFile
 from engine.push_gates import Barrier, find_gates
-from engine.push_ledger import WENT_OUT, Ledger, Send, prune, settled
+from engine.push_ledger import Ledger, confirmed, is_answer, last_failure_s, prune, settled
 from engine.push_look import Asked as Asked
 from engine.push_look import Days, Glimpse, Look, Person
 from engine.push_message import Chance, PushDecision, Reason, Scores
@@ -186,11 +186,7 @@ def _holds(said: PushDecision, person: Person, again: bool, at_ms: int) -> bool:
         return True
     if said.action == "hold":
         return said.hold_until_ms is not None and at_ms < said.hold_until_ms and not again
-    heard = [] if person.state.push is None else person.state.push.recent
-    status = next((one.status for one in heard if one.message_id == said.message_id), None)
-    if status in WENT_OUT:
-        return True
-    return status != "failed" and at_ms < (said.reserved_until_ms or 0)
+    return is_answer(person.ledger, person.state, said.message_id, at_ms)
 
 
 def _glimpse(
@@ -248,18 +244,22 @@ def _look_alike(
     prospects = Prospects(parts.model, lift, parts.file.costs)
     prospect = prospects.of(
         effects,
-        np.array([one.message.value for one in group]),
+        [one.message for one in group],
         likely,
         own_hours([{} if state.push is None else state.push.opens for state in states]),
-        np.array([prospects.load(_ages_h(one.sends, days.at_ms)) for one in group]),
+        np.array([prospects.load(_ages_h(one, days.at_ms)) for one in group]),
         ahead.hour_of_week,
         ahead.start_ms - days.at_ms,
     )
     return days.looks(group, prospect, likely)
 
 
-def _ages_h(sends: Sequence[Send], at_ms: int) -> list[float]:
-    return [max(at_ms - send.at_ms, 0) / HOUR_MS for send in sends if send.channel == "push"]
+def _ages_h(glimpse: Glimpse, at_ms: int) -> list[float]:
+    """Of messages that tire the person of such a one: an inbox and pushes are two things."""
+    channel = glimpse.message.channel
+    return [
+        max(at_ms - send.at_ms, 0) / HOUR_MS for send in glimpse.sends if send.channel == channel
+    ]
 
 
 def _by_person(glimpses: Mapping[int, Glimpse]) -> dict[str, tuple[Person, list[int]]]:
@@ -294,7 +294,7 @@ def _decision(verdict: Verdict, parts: PushParts) -> PushDecision:
         _scores(look, cell),
         choice.chance,
         int(look.opens_ms[cell]) if choice.action == "hold" else None,
-        look.gates.reserved_until(at_ms, parts.file) if send else None,
+        look.gates.reserved_until(at_ms, look.message.expires_ms, parts.file) if send else None,
         None if verdict.forced is None else verdict.forced.gate,
         choice.measured,
         None if before is None else before.first_id or before.decision_id,
@@ -330,13 +330,14 @@ def _next_ledger(
     person: Person, looks: Iterable[Look], decisions: Sequence[PushDecision], at_ms: int
 ) -> Ledger:
     """The ledger with these decisions in it."""
-    sends, decided = list(person.ledger.sends), dict(person.ledger.decided)
+    sends, decided = confirmed(person.ledger.sends, person.state), dict(person.ledger.decided)
     for look, decision in zip(looks, decisions, strict=True):
         message_id = look.message.message_id
         decided[message_id] = decision
         if decision.action == "send":
             sends = [send for send in sends if send.message_id != message_id]
-            sends.append(look.send(decision.reserved_until_ms or 0))
+            failed_s = last_failure_s(person.state, message_id)
+            sends.append(look.send(decision.reserved_until_ms or 0, failed_s))
     return prune(Ledger(sends, decided), at_ms)
 
 

@@ -7,6 +7,7 @@ itself, so a day may have 23 or 25 cells.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -31,6 +32,19 @@ class Ahead:
 
 def offset_ms(name: str, at_ms: int) -> int:
     """What local time is ahead of UTC; 0 where the zone is unknown."""
+    hour = at_ms // HOUR_MS
+    throughout = _offset_of_hour(name, hour)
+    return _offset_ms(name, at_ms) if throughout is None else throughout
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _offset_of_hour(name: str, hour: int) -> int | None:
+    """The offset throughout an hour since 1970; None where it changes in it."""
+    first, last = (_offset_ms(name, at) for at in (hour * HOUR_MS, (hour + 1) * HOUR_MS - 1))
+    return first if first == last else None
+
+
+def _offset_ms(name: str, at_ms: int) -> int:
     known = zone(name)
     if known is None:
         return 0
@@ -66,7 +80,8 @@ def next_minute(name: str, at_ms: int, minute: int) -> int:
     """Unix ms of the next time that the local clock shows so, or would, where it is put forward."""
     into = (at_ms + offset_ms(name, at_ms)) % DAY_MS
     found = at_ms + (minute * MINUTE_MS - into) % DAY_MS
-    return found + offset_ms(name, at_ms) - offset_ms(name, found)
+    moved = found + offset_ms(name, at_ms) - offset_ms(name, found)
+    return moved if offset_ms(name, moved) == offset_ms(name, found) else found
 
 
 def leave(name: str, at_ms: int, stretch: Minutes) -> int:

@@ -62,21 +62,27 @@ def best(values: Doubles, opened: NDArray[np.bool_]) -> int | None:
     return cell if values[cell] > 0 else None
 
 
-def choose(values: Doubles, opened: NDArray[np.bool_], share: float, drawn: Draws) -> Choice:
-    """By value, or measured with a chance of `share`; [cells] values and whether gates are open."""
+def choose(
+    values: Doubles, opened: NDArray[np.bool_], share: float, drawn: Draws, at_once: bool = True
+) -> Choice:
+    """By value, or measured with a chance of `share`; [cells] values and whether gates are open.
+
+    Where the first cell opens later than now, though within its hour, `at_once` is off.
+    """
+    at_once = at_once and bool(opened[0])
     wish = best(values, opened)
-    wanted: Action = "drop" if wish is None else ("send" if wish == 0 else "hold")
+    wanted: Action = "drop" if wish is None else ("send" if wish == 0 and at_once else "hold")
     hours = np.flatnonzero(opened)
     if not len(hours):
         return Choice("drop", 0, Chance(drop=1.0))
-    now = share / len(hours) if opened[0] else 0.0
+    now = share / len(hours) if at_once else 0.0
     by_chance = {"send": now * COIN, "drop": now * (1 - COIN), "hold": share - now}
     by_chance[wanted] += 1.0 - share
     chance = Chance(**by_chance)
     if drawn.measure >= share:
         return Choice(wanted, wish or 0, chance)
     cell = int(hours[min(int(drawn.hour * len(hours)), len(hours) - 1)])
-    if cell > 0:
+    if cell > 0 or not at_once:
         return Choice("hold", cell, chance, measured=True)
     return Choice("send" if drawn.coin < COIN else "drop", 0, chance, measured=True)
 

@@ -12,14 +12,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.push_history import (
+    KEPT,
+    KEPT_REACHED,
+    SENT,
+    SENT_REACHED,
+    Heard,
+    PushHistory,
+    arms_at,
+)
 from engine.push_ledger import Send
 from engine.push_message import Message
 from engine.situation import Moment, newest_device
 from engine.state import (
     DAY_HALF_LIFE_MS,
     MONTH_HALF_LIFE_MS,
-    Heard,
-    PushHistory,
     UserState,
     read_decayed,
 )
@@ -29,6 +36,7 @@ PLATFORMS = ("ios", "android", "web")
 DEVICES = ("phone", "tablet", "watch", "web")
 URGENCIES = ("low", "normal", "high", "transactional")
 PRIOR_OPENS, PRIOR_SENT = 1.0, 10.0  # what is assumed of somebody who was sent nothing
+ARM = 5.0
 LOAD_HALF_LIFE_MS = 2 * DAY_MS
 
 # name -> what it is. The order is the row's; a change makes every published push model unfit.
@@ -46,6 +54,9 @@ TABLE: Mapping[str, str] = {
     "open_rate_category": "… of those of this category",
     "dismiss_rate": "dismissed per sent, smoothed by ten",
     "opens_at_hour": "share of opens within an hour of this local hour, smoothed by a day's",
+    "trials": "log1p of messages that a coin sent or left out and whose time is over",
+    "own_effect": "how much oftener the goal was reached where one was sent, both arms smoothed",
+    "own_base": "how often it was where none was, smoothed",
     # the person
     "acts_day": "log1p of acts, halved every day",
     "acts_month": "log1p of acts, halved every 30 days",
@@ -107,6 +118,7 @@ def make_row(
         _rate(_opened(same), len(same)),
         push.totals.get("dismissed", 0) / (went + PRIOR_SENT),
         _share_at(push.opens, int(moment.hour)),
+        *_arms(push, at_ms // 1000),
         _acts(state, "day", DAY_HALF_LIFE_MS, at_ms),
         _acts(state, "month", MONTH_HALF_LIFE_MS, at_ms),
         math.log1p(max(at_ms / 1000 - state.last_s, 0) / 3600) if state.last_s else NAN,
@@ -188,6 +200,16 @@ def _share_at(opens: Mapping[int, int], hour: int) -> float:
 def _acts(state: UserState, which: str, half_life_ms: int, at_ms: int) -> float:
     total = sum(getattr(counter, which) for counter in state.actions.values())
     return math.log1p(max(read_decayed(state, total, half_life_ms, at_ms), 0.0)) if total else 0.0
+
+
+def _arms(push: PushHistory, at_s: int) -> tuple[float, float, float]:
+    """trials, own_effect, own_base: each arm starts from ARM trials at the rate of both."""
+    arms = arms_at(push, at_s)
+    trials = arms[SENT] + arms[KEPT]
+    rate = (arms[SENT_REACHED] + arms[KEPT_REACHED] + 1) / (trials + 2)
+    sent = (arms[SENT_REACHED] + ARM * rate) / (arms[SENT] + ARM)
+    kept = (arms[KEPT_REACHED] + ARM * rate) / (arms[KEPT] + ARM)
+    return math.log1p(trials), sent - kept, kept
 
 
 def _place(name: str | None, names: Sequence[str]) -> float:

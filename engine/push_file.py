@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from engine.push_history import HEARD
 from engine.push_message import Channel, Urgency
 from engine.senses import ACTIVITIES, AXES
-from engine.state import PUSHES
 from engine.times import DAY_MS, HOUR_MS, zone
 from engine.yaml_file import YamlFile, read_yaml
 
@@ -54,7 +54,7 @@ class Cap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """At most so many messages in any stretch of that length."""
 
     per: Stretch
-    most: Annotated[int, msgspec.Meta(ge=0, le=PUSHES)]
+    most: Annotated[int, msgspec.Meta(ge=0, le=HEARD)]
     of: Literal["all", "category", "campaign"] = "all"
     only: list[str] = []  # categories that it is for; none: every one
 

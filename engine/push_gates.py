@@ -28,6 +28,7 @@ from engine.state import UserState, attribute, time_zone
 from engine.times import zone
 
 FRESH_MS = 30 * MINUTE_MS  # so long a phone's and a person's state is taken for the one now
+CLOCKS_MS = 10 * MINUTE_MS  # two clocks, one ahead and one behind, each as far as is taken
 TRAVEL_MS = 14 * 24 * 60 * MINUTE_MS  # … and so long a phone's zone for where the person is
 DIGEST_MIN = 30  # so long after its time a digest may still go out
 QUARTER_MS = 15 * MINUTE_MS
@@ -89,13 +90,13 @@ class Gates:
             return Barrier("digest", opens, "goes out with the day's digest")
         return last or Barrier("quiet_hours", opens, "quiet hours")
 
-    def reserved_until(self, at_ms: int, file: PushFile) -> int:
-        """How long what is let go now may take to go out: never into the quiet hours."""
-        until = at_ms + round(file.reserve_min * MINUTE_MS)
-        while (
-            until > at_ms and self.quiet is not None and leave(self.zone, until, self.quiet) > until
-        ):
-            until -= MINUTE_MS
+    def reserved_until(self, at_ms: int, expires_ms: int, file: PushFile) -> int:
+        """How long what is let go now may take to go out: never into quiet hours or past expiry."""
+        until = min(at_ms + round(file.reserve_min * MINUTE_MS), expires_ms)
+        if self.quiet is not None:
+            until = min(until, next_minute(self.zone, at_ms, self.quiet[0]))
+            while until > at_ms and leave(self.zone, until, self.quiet) > until:
+                until -= MINUTE_MS
         return max(until, at_ms + 1)
 
 
@@ -117,7 +118,8 @@ def find_gates(
     barriers = _sent(sends, message, moment.at_ms, file, passed, digest)
     barriers += _now(state, device, moment, file, passed)
     quiet = None if "quiet_hours" in passed else quiet_hours(state, file)
-    return Gates(name, never, tuple(barriers), quiet, minute_of(file.digest_at) if digest else None)
+    digest_at = _digest_at(file, quiet) if digest else None
+    return Gates(name, never, tuple(barriers), quiet, digest_at)
 
 
 def sent_barriers(
@@ -130,12 +132,15 @@ def sent_barriers(
 
 def where(state: UserState, device: Device | None, at_ms: int, file: PushFile) -> str:
     """The time zone a person is in: of the phone heard of last, else of their attributes."""
-    told = None if device is None else (device.captured_at or at_ms, device)
-    for known in (told, newest_device(state, at_ms)):
-        if known is None or at_ms - known[0] > TRAVEL_MS:
-            continue
-        if known[1].time_zone and zone(known[1].time_zone) is not None:
-            return known[1].time_zone
+    ahead_ms = at_ms + CLOCKS_MS  # a phone's clock may be: what it told counts at once
+    told = None if device is None else (device.captured_at or ahead_ms, device)
+    known = [
+        (heard_ms, one.time_zone)
+        for heard_ms, one in filter(None, (told, newest_device(state, ahead_ms)))
+        if at_ms - heard_ms <= TRAVEL_MS and one.time_zone and zone(one.time_zone) is not None
+    ]
+    if known:
+        return max(known, key=lambda one: one[0])[1]
     home = time_zone(state)
     return home if home and zone(home) is not None else file.time_zone
 
@@ -182,6 +187,14 @@ def _off(state: UserState, category: str) -> bool:
     if isinstance(listed, list) and category in listed:
         return True
     return not switched.get(category, (0, True))[1]
+
+
+def _digest_at(file: PushFile, quiet: Minutes | None) -> int:
+    """Minute of the local day; one within quiet hours goes out after them."""
+    at = minute_of(file.digest_at)
+    if quiet is not None and is_within(at, quiet) and is_within((at + DIGEST_MIN) % 1440, quiet):
+        return quiet[1]
+    return at
 
 
 def _wants_digest(state: UserState, message: Message) -> bool:
@@ -256,14 +269,13 @@ def _group(sends: Sequence[Send], message: Message, cap: Cap) -> list[Send] | No
 def _in_stretch(group: Sequence[Send], cap: Cap, at_ms: int) -> list[int]:
     """Times that count, oldest first; one digest counts once."""
     since = at_ms - STRETCH_MS[cap.per]
-    times = [
-        send.at_ms // SLOT_MS * SLOT_MS if send.digest else send.at_ms
-        for send in group
-        if send.at_ms > since
-    ]
-    digests = {send.at_ms // SLOT_MS * SLOT_MS for send in group if send.digest}
-    single = [time for time in times if time not in digests]
-    return sorted([*single, *(time for time in digests if time > since)])
+    lately = [send for send in group if send.at_ms > since]
+    digests: dict[int, int] = {}  # slot -> when the last of it went out
+    for send in lately:
+        if send.digest:
+            slot = send.at_ms // SLOT_MS
+            digests[slot] = max(send.at_ms, digests.get(slot, 0))
+    return sorted([*digests.values(), *(send.at_ms for send in lately if not send.digest)])
 
 
 def _joins(send: Send, at_ms: int) -> bool:

@@ -12,16 +12,19 @@ out, which the state knows. One that failed counts no more.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import msgspec
 
+from engine.push_history import Heard
 from engine.push_message import PushDecision
 from engine.state import UserState
-from engine.times import DAY_MS
+from engine.times import DAY_MS, HOUR_MS
 
 VERSION = struct.Struct(">Q")  # before the record, so that the store compares eight bytes
 KEPT_MS = 35 * DAY_MS  # of sends: longer than any cap looks back
 MOST_SENDS = 200
+CLOCKS_MS = HOUR_MS  # another caller's clock may be so far behind
 WENT_OUT = frozenset({"sent", "delivered", "opened", "dismissed"})
 
 
@@ -35,6 +38,7 @@ class Send(msgspec.Struct, array_like=True, frozen=True):
     campaign_id: str | None = None
     digest: bool = False
     channel: str = "push"
+    failed_s: int = 0  # when a try before this one failed, as it was told
 
 
 class Ledger(msgspec.Struct, array_like=True):
@@ -62,15 +66,11 @@ def write_ledger(ledger: Ledger, version: int) -> bytes:
 
 def settled(ledger: Ledger, state: UserState, at_ms: int) -> list[Send]:
     """Sends that count at a time, oldest first: reserved, gone out, or told of by others."""
-    told = {} if state.push is None else {one.message_id: one for one in state.push.recent}
+    told = _told(state)
     found, known = [], set()
     for send in ledger.sends:
-        heard = told.get(send.message_id)
         known.add(send.message_id)
-        if heard is not None:
-            if heard.status in WENT_OUT or (heard.status != "failed" and send.until_ms > at_ms):
-                found.append(send)
-        elif send.until_ms == 0 or send.until_ms > at_ms:
+        if counts(send, told.get(send.message_id), at_ms):
             found.append(send)
     for sent in told.values():
         if sent.message_id not in known and sent.status in WENT_OUT:
@@ -78,10 +78,48 @@ def settled(ledger: Ledger, state: UserState, at_ms: int) -> list[Send]:
     return sorted(found, key=lambda send: send.at_ms)
 
 
+def counts(send: Send, heard: Heard | None, at_ms: int) -> bool:
+    """Whether a send is reserved at a time, or went out."""
+    if heard is not None and heard.status in WENT_OUT:
+        return True
+    # A failure that was known when it was let go is of a try before.
+    if heard is not None and heard.status == "failed" and heard.at_s != send.failed_s:
+        return False
+    return send.until_ms == 0 or send.until_ms > at_ms
+
+
+def is_answer(ledger: Ledger, state: UserState, message_id: str, at_ms: int) -> bool:
+    """Whether a message that was let go is reserved still, or went out."""
+    send = next((one for one in ledger.sends if one.message_id == message_id), None)
+    return send is not None and counts(send, _told(state).get(message_id), at_ms)
+
+
+def last_failure_s(state: UserState, message_id: str) -> int:
+    """When a message failed, as far as it was told; 0 where it did not."""
+    heard = _told(state).get(message_id)
+    return heard.at_s if heard is not None and heard.status == "failed" else 0
+
+
+def _told(state: UserState) -> dict[str, Heard]:
+    return {} if state.push is None else {one.message_id: one for one in state.push.recent}
+
+
+def confirmed(sends: Sequence[Send], state: UserState) -> list[Send]:
+    """Sends, of which those that went out stay so however much else is told afterwards."""
+    told = _told(state)
+    return [
+        msgspec.structs.replace(send, until_ms=0)
+        if (heard := told.get(send.message_id)) is not None and heard.status in WENT_OUT
+        else send
+        for send in sends
+    ]
+
+
 def prune(ledger: Ledger, at_ms: int) -> Ledger:
     """The ledger without what no decision will ask about again."""
     kept = [send for send in ledger.sends if send.at_ms > at_ms - KEPT_MS][-MOST_SENDS:]
-    decided = {name: one for name, one in ledger.decided.items() if one.expires_ms > at_ms}
+    since = at_ms - CLOCKS_MS
+    decided = {name: one for name, one in ledger.decided.items() if one.expires_ms > since}
     return Ledger(kept, decided)
 
 

@@ -80,15 +80,23 @@ class Look:
         return self.glimpse.message
 
     @property
+    def at_once(self) -> bool:
+        """Whether it may go out now: the first cell may open later in its hour."""
+        return bool(self.opened[0]) and int(self.opens_ms[0]) <= self.glimpse.moment.at_ms
+
+    @property
     def worth(self) -> float:
         """The value of that; 0 where none is worth it."""
         wish = self.wish
         return 0.0 if wish is None else float(self.prospect.value[wish])
 
-    def send(self, until_ms: int = 0) -> Send:
-        """What a ledger keeps of it where it goes out now, reserved until then."""
+    def send(self, until_ms: int = 0, failed_s: int = 0) -> Send:
+        """What a ledger keeps of it where it goes out now, reserved until then.
+
+        `failed_s` is when a try before failed; 0: it is the first.
+        """
         message, at_ms = self.message, self.glimpse.moment.at_ms
-        told = message.campaign_id, self.gates.digest_at is not None, message.channel
+        told = message.campaign_id, self.gates.digest_at is not None, message.channel, failed_s
         return Send(message.message_id, message.category, at_ms, until_ms, *told)
 
     def behind(self, barrier: Barrier) -> Look:

@@ -41,16 +41,16 @@ def settle(looks: Sequence[Look], shares: Sequence[float], file: PushFile) -> li
 def _alone(look: Look, share: float) -> Verdict:
     glimpse = look.glimpse
     at_ms = glimpse.moment.at_ms
-    closed = look.gates.closed_by(at_ms) if not look.opened[0] else None
+    closed = None if look.at_once else look.gates.closed_by(at_ms)
     if not look.opened.any():
         return Verdict(look, _gone(), closed or Barrier("expires", 0, "no moment is left for it"))
     before = glimpse.before
     if before is not None and before.measured and before.action == "hold":
-        if look.opened[0]:
+        if look.at_once:
             return Verdict(look, flip(glimpse.drawn))
         first = int(np.argmax(look.opened))
         return Verdict(look, Choice("hold", first, Chance(hold=1.0), measured=True), closed)
-    choice = choose(look.prospect.value, look.opened, share, glimpse.drawn)
+    choice = choose(look.prospect.value, look.opened, share, glimpse.drawn, look.at_once)
     return Verdict(look, choice, closed)
 
 

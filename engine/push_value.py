@@ -132,20 +132,20 @@ class Prospects:
     def of(
         self,
         effects: Effects,
-        worth: Doubles,
+        messages: Sequence[Message],
         likely: Doubles,
         own_hours: Doubles,
         loads: Doubles,
         hours_of_week: NDArray[np.intp],
         away_ms: NDArray[np.int64],
     ) -> Prospect:
-        """[n, cells] of messages with those effects [n] now, each goal of which is `worth` [n].
+        """[n, cells] of messages with those effects [n] now.
 
         `likely` [n, cells, situations] sums to 1, `own_hours` [n, 24] is a person's share of
         everyone's lift, `away_ms` [cells] from now, `loads` [n] of the messages that people got.
         """
         uplift, per_push = effects.uplift[:, None], self.model.fatigue_per_push
-        worth, load = worth[:, None], loads[:, None]
+        load, worth = loads[:, None], np.array([[one.value] for one in messages])
         hours = self.model.hour_lift[hours_of_week] * own_hours[:, hours_of_week % 24]
         shape = (likely @ self.lift) * hours
         shape /= np.maximum(shape[:, :1], 1e-3)
@@ -154,7 +154,9 @@ class Prospects:
         changes = rises * np.maximum(1.0 - per_push * tired, 0.0)
         cost = np.maximum(rises, 0.0) * (per_push * np.minimum(load, FULL_LOAD)) * worth
         waiting = 1.0 - np.minimum(self.costs.wait_per_h * away_ms / HOUR_MS, 1.0)
-        risk = effects.opt_out[:, None] * self.costs.opt_out * (1.0 + tired)
+        wakes = np.array([one.channel == "push" for one in messages])
+        hazard = np.where(wakes, effects.opt_out, 0.0)[:, None]
+        risk = hazard * self.costs.opt_out * (1.0 + tired)
         # An opt-out costs goals of any message, so it is not a matter of this one's value.
         value = (changes * worth - cost) * waiting - risk
         return Prospect(value, changes, np.minimum(effects.p_open[:, None] * shape, 1.0), cost)

@@ -23,6 +23,7 @@ from engine import routine, signals
 from engine.device import Device
 from engine.module_counts import LOOK, USED, Cell, week_of
 from engine.module_history import ModuleHistory, decay, join_histories, remember
+from engine.push_history import PushHistory, acted, decided, hear, join_pushes
 from engine.records import (
     CarryRecord,
     DecidedMoment,
@@ -51,8 +52,6 @@ SHOWN = 20  # impressions kept …
 SHOWN_ITEMS = 400  # … and items in them all
 SLATES = 3
 PAGES = 6
-PUSHES = 100  # messages heard of; no cap may be higher
-PUSHED = 20  # items that messages were about
 DEVICES = 8
 TIMELINE = 32  # changes of situation
 SITUATED_S = 15 * 60  # so long after its signals a moment is that of an act
@@ -107,25 +106,6 @@ class Look(NamedTuple):
 
     upto: int  # modules from the top that were looked at
     acted: int | None  # the place of the module that was acted in
-
-
-class Heard(NamedTuple):
-    """What was told of a message: the furthest it came, and when it was first told of."""
-
-    message_id: str
-    category: str | None
-    status: str
-    at_s: int  # unix s
-
-
-class PushHistory(msgspec.Struct, array_like=True):
-    """What became of the messages to this user."""
-
-    totals: dict[str, int] = {}  # by status
-    opens: dict[int, int] = {}  # by hour of the local week
-    recent: list[Heard] = []  # each message once, the one heard of latest at the end
-    switched: dict[str, tuple[int, bool]] = {}  # category ("" is all) -> since, enabled
-    pushed: list[tuple[int, int]] = []  # items of messages let go: dense id, unix s
 
 
 class Situated(msgspec.Struct, array_like=True):
@@ -246,6 +226,8 @@ def _interaction(state: UserState, r: InteractionRecord) -> None:
         _touch(state, Touch(r.item, r.term, at_s, _situation_at(state, r.ts)))
         if r.decision_id is not None:
             _imply_seen(state, r.decision_id, r.item, at_s)
+    if state.push is not None and state.push.trials:
+        acted(state.push, r)
     if r.device is not None:
         _keep_device(state, r.ts, r.device)
 
@@ -407,42 +389,16 @@ def _user(state: UserState, r: UserRecord) -> None:
 
 
 def _push(state: UserState, r: PushRecord) -> None:
-    push = state.push = state.push or PushHistory()
-    push.totals[r.status] = push.totals.get(r.status, 0) + 1
-    if r.status in ("enabled", "disabled"):
-        since, _ = push.switched.get(r.category or "", (0, True))
-        if r.ts >= since:
-            push.switched[r.category or ""] = (r.ts, r.status == "enabled")
-        return
-    push.recent = _heard(push.recent, Heard(r.message_id, r.category, r.status, r.ts // 1000))
-    if r.status == "opened":
-        hour = hour_of_week(r.ts, time_zone(state))
-        push.opens[hour] = push.opens.get(hour, 0) + 1
-
-
-def _heard(recent: list[Heard], news: Heard) -> list[Heard]:
-    """The list with one message's news in it."""
-    before = next((one for one in recent if one.message_id == news.message_id), None)
-    if before is None:
-        return [*recent, news][-PUSHES:]
-    furthest = max(before, news, key=lambda one: _FURTHER.index(one.status))
-    told = Heard(
-        news.message_id,
-        news.category or before.category,
-        furthest.status,
-        min(before.at_s, news.at_s),
-    )
-    return [*(one for one in recent if one is not before), told]
+    state.push = state.push or PushHistory()
+    hear(state.push, r, hour_of_week(r.ts, time_zone(state)))
 
 
 def _push_decision(state: UserState, r: PushDecisionRecord) -> None:
     if r.device is not None:
         _keep_device(state, min(r.ts, r.known_ms), r.device)
-    decision = r.decision
-    # What is measured is left alone on the page, or its effect would be another.
-    if r.item is not None and decision.action == "send" and not decision.measured:
-        push = state.push = state.push or PushHistory()
-        push.pushed = [*push.pushed, (r.item, r.ts // 1000)][-PUSHED:]
+    if r.decision.action != "hold":
+        state.push = state.push or PushHistory()
+        decided(state.push, r)
 
 
 def _carry(state: UserState, r: CarryRecord) -> None:
@@ -450,9 +406,6 @@ def _carry(state: UserState, r: CarryRecord) -> None:
     joined = dict.fromkeys([*state.aliases, *r.via])
     state.aliases = [name for name in joined if name != r.user_id]  # a circle came back
 
-
-# Of two things told of a message, the later one here holds: what was seen did not fail.
-_FURTHER = ("sent", "failed", "delivered", "dismissed", "opened")
 
 _STEPS: dict[type, Any] = {
     InteractionRecord: _interaction,
@@ -484,7 +437,9 @@ def join(state: UserState, other: UserState) -> None:
     shown = sorted([*state.shown, *other.shown], key=lambda impression: impression[0])
     state.shown = _cap_shown(shown)
     state.slates = _cap_slates([*other.slates, *state.slates])
-    _join_push(state, other)
+    if other.push is not None:
+        state.push = state.push or PushHistory()
+        join_pushes(state.push, other.push)
     join_histories(state.modules, other.modules)
     for device_id, (ts, device) in other.devices.items():
         if device_id not in state.devices or ts > state.devices[device_id][0]:
@@ -508,23 +463,6 @@ def _join_touches(state: UserState, other: UserState) -> None:
     seen = [item for item in dict.fromkeys(reversed(older)) if item not in recent][:SEEN]
     state.recent = b"".join(TOUCH.pack(*touch) for touch in kept)
     state.seen = b"".join(ITEM.pack(item) for item in reversed(seen))
-
-
-def _join_push(state: UserState, other: UserState) -> None:
-    if other.push is None:
-        return
-    push = state.push = state.push or PushHistory()
-    for status, total in other.push.totals.items():
-        push.totals[status] = push.totals.get(status, 0) + total
-    for hour, total in other.push.opens.items():
-        push.opens[hour] = push.opens.get(hour, 0) + total
-    for heard in other.push.recent:
-        push.recent = _heard(push.recent, heard)
-    push.recent = sorted(push.recent, key=lambda heard: heard.at_s)[-PUSHES:]
-    push.pushed = sorted([*other.push.pushed, *push.pushed], key=lambda one: one[1])[-PUSHED:]
-    for category, (since, enabled) in other.push.switched.items():
-        if since > push.switched.get(category, (0, True))[0]:
-            push.switched[category] = (since, enabled)
 
 
 def _join_situated(state: UserState, other: UserState) -> None:

@@ -89,9 +89,10 @@ class Deciders:
         decided = Decided(settings.partitions, self.log, metrics)
         self.recommend = Recommend(self.deciding.parts, decided)
         self.page = PageHandler(self.deciding.page_parts, decided)
-        pusher = Pusher(StorePeople(process.reads), self.deciding.push_parts, self.log.offer_push)
+        people = StorePeople(process.reads)
+        pusher = Pusher(people, self.deciding.push_parts, self.log.offer_push)
         self.push = PushHandler(pusher, process.actions, decided.device)
-        self.looking = Looking(process.store, users, follower, self.deciding)
+        self.looking = Looking(process.store, people, follower, self.deciding)
         self.situations = SituationHandler(self.deciding.parts, users)
 
     async def start(self) -> None:

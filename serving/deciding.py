@@ -18,10 +18,12 @@ from engine.module_counts import ModuleCounts
 from engine.page import page_known
 from engine.pipeline import NOBODY, Parts, Request, Users, recommend_known
 from engine.push import People, PushParts
+from engine.push_file import Cap
 from engine.push_value import Assumptions
 from engine.rules import NO_RULES, Rules
 from engine.state import TOUCH, Touch, UserState
 from engine.taste import weights_by_term
+from engine.times import HOUR_MS
 from models.artifact import Artifact
 from models.loading import Models, load
 from models.registry import Registry
@@ -117,6 +119,10 @@ class Deciding:
             told.version,
         )
 
+    def caps(self) -> list[Cap]:
+        """Of messages, as configured now."""
+        return self._configuration.push.caps
+
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_S):
             try:
@@ -165,6 +171,7 @@ class Deciding:
             self._situations,
             config_version=self._configuration.version,
             rules=self._rules,
+            demote_ms=round(self._configuration.push.demote_h * HOUR_MS),
         )
         if loaded is None or models is None:
             return parts

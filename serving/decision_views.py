@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 from engine.catalog import Catalog
+from engine.push_features import NAMES
+from engine.push_message import Chance, Reason, Scores
 from engine.records import (
     DecidedFor,
     DecidedMoment,
@@ -15,10 +17,13 @@ from engine.records import (
     DecisionRecord,
     ImpressionRecord,
     InteractionRecord,
+    PushDecisionRecord,
+    PushRecord,
 )
 from engine.times import to_rfc3339
 
-Outcome = InteractionRecord | ImpressionRecord
+Outcome = InteractionRecord | ImpressionRecord | PushRecord
+Decision = DecisionRecord | PushDecisionRecord
 
 
 class SlotView(msgspec.Struct, omit_defaults=True):
@@ -84,14 +89,37 @@ class MomentView(msgspec.Struct):
     device_type: str | None
 
 
+class PushView(msgspec.Struct, omit_defaults=True):
+    """A decision on a push: what to do with the message, and what it was weighed by."""
+
+    message_id: str
+    category: str
+    channel: str
+    urgency: str
+    action: str
+    reasons: list[Reason]
+    chances: Chance
+    propensity: float
+    scores: Scores | None = None
+    campaign_id: str | None = None
+    item_id: str | None = None
+    hold_until: str | None = None
+    reserved_until: str | None = None
+    forced: str | None = None
+    measured: bool = False
+    first_id: str | None = None  # of the first look at the message
+    features: dict[str, float] = {}
+
+
 class OutcomeView(msgspec.Struct, omit_defaults=True):
-    """What came back: an interaction, or an impression with all the items that were seen."""
+    """What came back: an act, an impression with all items that were seen, news of a message."""
 
     type: str
     ts: str
-    item_ids: list[str]
+    item_ids: list[str] = []
     action: str | None = None
     value: float | None = None
+    status: str | None = None
 
 
 class DecisionView(msgspec.Struct, omit_defaults=True):
@@ -115,6 +143,7 @@ class DecisionView(msgspec.Struct, omit_defaults=True):
     state_position: str | None = None  # in the log, at which the user's state stood; the same
     imported: bool = False
     page: PageView | None = None
+    push: PushView | None = None
     outcomes: list[OutcomeView] | None = None  # by this user within a day; one decision's alone
 
 
@@ -125,8 +154,15 @@ class DecisionList(msgspec.Struct):
     next: str | None
 
 
-def decision_view(record: DecisionRecord, catalog: Catalog) -> DecisionView:
+def id_of(record: Decision) -> str:
+    """The decision's id."""
+    return record.decision_id if isinstance(record, DecisionRecord) else record.decision.decision_id
+
+
+def decision_view(record: Decision, catalog: Catalog) -> DecisionView:
     """The decision without its outcomes."""
+    if isinstance(record, PushDecisionRecord):
+        return _push_view(record)
     return DecisionView(
         decision_id=record.decision_id,
         user_id=record.user_id,
@@ -155,8 +191,51 @@ def outcome_view(record: Outcome, catalog: Catalog) -> OutcomeView:
     if isinstance(record, ImpressionRecord):
         items = [_item(item, catalog) for shown in record.shown for item in shown.items]
         return OutcomeView("impression", ts, items)
+    if isinstance(record, PushRecord):
+        return OutcomeView("push", ts, status=record.status)
     items = [] if record.item_id is None else [record.item_id]
     return OutcomeView("interaction", ts, items, record.action, record.value)
+
+
+def _push_view(record: PushDecisionRecord) -> DecisionView:
+    message, decision = record.message, record.decision
+    told = zip(NAMES, record.row, strict=False)
+    push = PushView(
+        message_id=message.message_id,
+        category=message.category,
+        channel=message.channel,
+        urgency=message.urgency,
+        action=decision.action,
+        reasons=decision.reasons,
+        chances=decision.chance,
+        propensity=decision.propensity,
+        scores=decision.scores,
+        campaign_id=message.campaign_id,
+        item_id=message.item_id,
+        hold_until=_time(decision.hold_until_ms),
+        reserved_until=_time(decision.reserved_until_ms),
+        forced=decision.forced,
+        measured=decision.measured,
+        first_id=decision.first_id,
+        features={name: value for name, value in told if value is not None},
+    )
+    return DecisionView(
+        decision_id=decision.decision_id,
+        user_id=record.user_id,
+        ts=to_rfc3339(record.ts),
+        decided_at=to_rfc3339(record.known_ms),
+        slots=[],
+        situation=None if record.moment is None else _moment(record.moment),
+        release=record.release,
+        config_version=record.config_version,
+        degraded=decision.degraded,
+        state_position=str(record.state_position) if record.state_position else None,
+        push=push,
+    )
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else to_rfc3339(ms)
 
 
 def _page(page: DecidedPage, catalog: Catalog) -> PageView:

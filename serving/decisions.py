@@ -19,15 +19,22 @@ from engine.catalog import Catalog
 from engine.decisions import place_of
 from engine.errors import InvalidInput, NotFound
 from engine.ids import SEQUENCE_BITS, partition_of
-from engine.records import DecisionRecord, UserLogRecord, decode_user_record
+from engine.records import (
+    PushDecisionRecord,
+    PushRecord,
+    UserLogRecord,
+    decode_user_record,
+)
 from engine.redis_store import RedisStore
 from engine.times import DAY_MS
 from serving.decision_log import HOLD_S
 from serving.decision_views import (
+    Decision,
     DecisionList,
     DecisionView,
     Outcome,
     decision_view,
+    id_of,
     outcome_view,
 )
 from serving.erasure import same_person
@@ -40,7 +47,8 @@ FRESH_S = 1.0  # a decision so young may be on its way to the log
 PAUSE_S = 0.02
 STREAM_ENTRIES = 1000  # a trip
 DEFAULT_LIMIT, MOST = 20, 100
-OUTCOMES = ["interaction", "impression"]
+KINDS = ["decision", "push_decision"]
+OUTCOMES = ["interaction", "impression", "push"]
 END = (1 << 63) - 1
 
 Place = tuple[int, int, int]  # position, partition, index: the order of the log
@@ -90,52 +98,52 @@ class Decisions:
         if decision.arrived < self._store.erased_upto(partition, user_id):
             return None
         view = decision_view(decision, self._catalog)
-        outcomes = self._outcomes(decision_id, partition, since, at_ms + OUTCOMES_MS, user_id)
+        outcomes = self._outcomes(decision, partition, since, at_ms + OUTCOMES_MS)
         view.outcomes = [outcome_view(record, self._catalog) for record in outcomes]
         return view
 
-    def _find(
-        self, decision_id: str, partition: int, since: int, upto_ms: int
-    ) -> DecisionRecord | None:
+    def _find(self, decision_id: str, partition: int, since: int, upto_ms: int) -> Decision | None:
         upto, text = upto_ms << SEQUENCE_BITS, decision_id.encode()
         placed: Iterator[Placed] = self._streamed(partition, since, upto, [text])
         if self._store.archived(partition) >= since:
-            archived = self._archive.find(["decision"], since, upto, partition=partition)
+            archived = self._archive.find(KINDS, since, upto, partition=partition)
             placed = chain(placed, _archived(archived, [text]))
-        records = (record for _, record in placed if isinstance(record, DecisionRecord))
-        return next((found for found in records if found.decision_id == decision_id), None)
+        records = (record for _, record in placed if isinstance(record, Decision))
+        return next((found for found in records if id_of(found) == decision_id), None)
 
     def _outcomes(
-        self, decision_id: str, partition: int, since: int, upto_ms: int, user_id: str
+        self, decision: Decision, partition: int, since: int, upto_ms: int
     ) -> list[Outcome]:
-        """What the user sent with the decision's id, in log order, each once."""
-        upto, text = upto_ms << SEQUENCE_BITS, decision_id.encode()
-        placed = dict(self._streamed(partition, since, upto, [text]))
+        """What the user sent with the decision's id, or of its message, in log order, each once."""
+        upto, user_id, texts = upto_ms << SEQUENCE_BITS, decision.user_id, [id_of(decision)]
+        if isinstance(decision, PushDecisionRecord):
+            texts.append(decision.message.message_id)
+        named = [msgspec.json.encode(text)[1:-1] for text in texts]
+        placed = dict(self._streamed(partition, since, upto, named))
         if self._store.archived(partition) >= since:
             archived = self._archive.find(OUTCOMES, since, upto, user_ids=[user_id])
-            placed |= dict(_archived(archived, [text]))
+            placed |= dict(_archived(archived, named))
         found: dict[int | None, Outcome] = {}
         for _, record in sorted(placed.items(), key=lambda pair: pair[0]):
-            if not isinstance(record, Outcome) or record.decision_id != decision_id:
+            if not isinstance(record, Outcome) or record.user_id != user_id:
                 continue
-            if record.user_id == user_id:
+            of_message = isinstance(record, PushRecord) and record.message_id in texts
+            if of_message or record.decision_id == texts[0]:
                 found.setdefault(record.hash, record)
         return list(found.values())
 
-    def _of_person(
-        self, user_id: str, before: Place, most: int
-    ) -> list[tuple[Place, DecisionRecord]]:
+    def _of_person(self, user_id: str, before: Place, most: int) -> list[tuple[Place, Decision]]:
         """Up to `most` decisions before a place, newest first."""
         user_ids = same_person(self._store, user_id)
         partitions = {name: partition_of(name, self._partitions) for name in user_ids}
         erased = {name: self._store.erased_upto(p, name) for name, p in partitions.items()}
-        page: dict[str, tuple[Place, DecisionRecord]] = {}
+        page: dict[str, tuple[Place, Decision]] = {}
         for place, record in self._newest(user_ids, set(partitions.values()), before[0]):
             # What the fold sent on after an alias stands in the log under its first id too.
-            if not isinstance(record, DecisionRecord) or record.hops or place >= before:
+            if not isinstance(record, Decision) or record.hops or place >= before:
                 continue
             if record.user_id in erased and record.arrived >= erased[record.user_id]:
-                page.setdefault(record.decision_id, (place, record))
+                page.setdefault(id_of(record), (place, record))
             if len(page) >= most:
                 break
         return list(page.values())
@@ -147,7 +155,7 @@ class Decisions:
             since = self._store.archived(partition) + 1
             waiting |= dict(self._streamed(partition, since, upto, texts))
         yield from sorted(waiting.items(), key=lambda pair: pair[0], reverse=True)
-        found = self._archive.find(["decision"], 0, upto, user_ids=user_ids)
+        found = self._archive.find(KINDS, 0, upto, user_ids=user_ids)
         yield from (pair for pair in _archived(found, texts) if pair[0] not in waiting)
 
     def _streamed(

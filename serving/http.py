@@ -153,7 +153,7 @@ _PLACE = re.compile(r" - at (?:`key` in )?`\$\.?([^`]*)`$")
 _NAMED_FIELD = re.compile(r"Object (?:missing required|contains unknown) field `(.*)`", re.DOTALL)
 
 
-def _fault(error: msgspec.ValidationError) -> tuple[str, str]:
+def fault(error: msgspec.ValidationError) -> tuple[str, str]:
     """The plain path of the field at fault, such as `items[2].score`, and what is wrong with it."""
     detail = str(error)
     path = ""
@@ -172,7 +172,7 @@ def as_problem(error: Exception) -> Response:
         case InvalidInput():
             return problem(422, "invalid-input", "Invalid input", error.detail, field=error.field)
         case msgspec.ValidationError():
-            path, detail = _fault(error)
+            path, detail = fault(error)
             return problem(422, "invalid-input", "Invalid input", detail, field=path)
         case msgspec.DecodeError() | UnicodeDecodeError():
             return problem(400, "malformed-body", "Malformed body", str(error))

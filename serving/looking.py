@@ -16,7 +16,7 @@ from serving import erasure, metrics
 from serving.deciding import Deciding
 from serving.follow import POLL_S, Follower
 from serving.http import Request, Response, json_response
-from serving.users import Users
+from serving.people import StorePeople
 
 ID_LENGTH = 128
 
@@ -49,23 +49,24 @@ class Looking:
     """The handlers; `store` is used off the event loop only."""
 
     def __init__(
-        self, store: RedisStore, users: Users, follower: Follower, deciding: Deciding
+        self, store: RedisStore, people: StorePeople, follower: Follower, deciding: Deciding
     ) -> None:
         self._store = store
-        self._users = users
+        self._people = people
         self._follower = follower
         self._deciding = deciding
 
     async def get_user(self, request: Request) -> Response:
         """A user's state, through aliases; 404 where nothing is known."""
         user_id = request.params["user_id"]
-        found, state = await self._users.read_user(user_id)
-        if state is None or state.blank():
+        now_ms, people = await self._people.read([user_id])
+        person = people[user_id]
+        if person.state.blank():
             raise NotFound("nothing is known of this user")
-        if nameless(state, self._follower.catalog):
+        if nameless(person.state, self._follower.catalog):
             await asyncio.sleep(2 * POLL_S)  # a name's first use: the follower is reading it
-        now = int(time.time() * 1000)
-        return json_response(200, profile(found, state, self._follower.catalog, now))
+        caps = self._deciding.caps()
+        return json_response(200, profile(person, self._follower.catalog, caps, now_ms))
 
     async def get_item(self, request: Request) -> Response:
         """An item, whether it can be shown now, and why not."""

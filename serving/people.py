@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 
 from engine.ids import partition_of
@@ -10,6 +11,7 @@ from engine.push_ledger import VERSION, Ledger, expires_ms, read_ledger, write_l
 from engine.push_look import Person
 from engine.redis_store import AsyncRedisStore, LedgerSwap
 from engine.redis_store import Person as Stored
+from engine.times import DAY_MS
 from serving.users import ALIAS_HOPS
 
 SECRET = "push_key"
@@ -54,7 +56,8 @@ class StorePeople:
             partition = partition_of(person.user_id, self.partitions)
             before = VERSION.pack(person.version) if person.version else b""
             written = write_ledger(ledger, person.version)
-            until = expires_ms(ledger, at_ms)
+            # What was decided as if it were another time is kept for a while too.
+            until = max(expires_ms(ledger, at_ms), int(time.time() * 1000) + DAY_MS)
             swap = LedgerSwap(person.user_id, before, written, until)
             swaps.setdefault(partition, []).append(swap)
         return await self._store.swap_ledgers(swaps)

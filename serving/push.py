@@ -24,7 +24,7 @@ from engine.push_message import (
 )
 from engine.times import to_ms, to_rfc3339
 from serving.answering import SituationView, moment_asked, situation_view
-from serving.http import Request, Response, decode, json_response
+from serving.http import Request, Response, decode, fault, json_response
 from serving.people import StorePeople
 
 MOST = 1000
@@ -230,9 +230,10 @@ def to_message(body: MessageBody, actions: Actions) -> Message:
 def _refused(index: int, raw: msgspec.Raw, error: Exception) -> DecisionShown:
     if isinstance(error, InvalidInput):
         told = RequestError(error.field, error.detail)
+    elif isinstance(error, msgspec.ValidationError):
+        told = RequestError(*fault(error))
     else:
-        detail, _, place = str(error).partition(" - at `$.")
-        told = RequestError(place.rstrip("`"), detail)
+        told = RequestError("", str(error))
     return DecisionShown(index, _user_of(raw), error=told)
 
 

@@ -12,6 +12,7 @@ import polars as pl
 from engine.catalog import Catalog
 from engine.errors import InvalidInput
 from engine.profile import profile
+from engine.push_look import Person
 from engine.state import decode_state
 from engine.times import to_ms, to_rfc3339
 from training.replay import Point
@@ -84,5 +85,5 @@ def write_answers(
 
 
 def _shown(point: Point, raw: bytes, catalog: Catalog) -> str:
-    view = profile(point.user_id, decode_state(raw), catalog, point.at_ms)
+    view = profile(Person(point.user_id, decode_state(raw)), catalog, (), point.at_ms)
     return msgspec.json.encode(view).decode()

@@ -10,6 +10,7 @@ import pytest
 from engine.catalog import Catalog
 from engine.device import Device
 from engine.profile import profile
+from engine.push_look import Person
 from engine.records import ItemRecord
 from engine.state import UserState, fold
 from engine.times import DAY_MS
@@ -41,7 +42,7 @@ def test_a_profile_is_told_in_names(make: Any, catalog: Catalog) -> None:
     ]:
         fold(state, record)
 
-    told = profile("u", state, catalog, NOW)
+    told = profile(Person("u", state), catalog, (), NOW)
 
     assert told.counters == {"view": 3, "#5": 1}
     assert told.recent == ["#9", "a", "b"]
@@ -67,6 +68,6 @@ def test_a_profile_is_told_in_names(make: Any, catalog: Catalog) -> None:
 
 
 def test_of_nobody_nothing_is_told(catalog: Catalog) -> None:
-    told = profile("u", UserState(), catalog, NOW)
+    told = profile(Person("u", UserState()), catalog, (), NOW)
 
     assert (told.counters, told.recent, told.first_seen, told.last_seen) == ({}, [], None, None)

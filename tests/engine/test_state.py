@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from engine.device import Device, Motion
+from engine.push_history import HEARD
 from engine.records import CarryRecord, InteractionRecord, UserLogRecord
 from engine.state import (
     DAY_HALF_LIFE_MS,
@@ -18,7 +19,6 @@ from engine.state import (
     LANDMARK_REACH_MS,
     LANDMARK_STEP_MS,
     MONTH_HALF_LIFE_MS,
-    PUSHES,
     RECENT,
     SEEN,
     SHOWN,
@@ -309,7 +309,7 @@ def test_push_history(make: Any) -> None:
 
     assert state.push is not None
     assert state.push.totals == dict.fromkeys(statuses, 120)
-    assert len(state.push.recent) == PUSHES
+    assert len(state.push.recent) == HEARD
     assert state.push.recent[-1] == ("m119", "c", "opened", NOW // 1000)
 
 

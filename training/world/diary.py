@@ -21,7 +21,7 @@ from training.world.lines import (
     User,
 )
 from training.world.lives import Lives
-from training.world.moments import Moments, device_of
+from training.world.moments import Moments, device_of, unused_device
 from training.world.people import ANDROID, CALLED, LOCALES, ZONES, People
 from training.world.pushes import CATEGORIES, Effect
 from training.world.reaction import Reaction
@@ -105,8 +105,7 @@ class Diary:
             user_id, decision_id = self.user_id(account), decision_ids[row]
             shown = self._shown(items[row], reaction.seen[row], modules)
             device = device_of(self._people, moments, row) | _label(moments, row)
-            out.append(DeviceState(ts=start, event_id=self._next(), user_id=user_id, device=device))
-            out.append(self._act(start + 150, user_id, "open"))
+            out += self.opens(start, user_id, device)
             now = start + 1_500 + 400 * sum(len(module.item_ids) for module in shown)
             out.append(
                 Impression(ts=now, event_id=self._next(), user_id=user_id,
@@ -127,6 +126,13 @@ class Diary:
                 self._lives.visitor[account] = False
                 out += self._log_in(now + 60_000, account, user_id)
         return out
+
+    def opens(self, start: int, user_id: str, device: dict[str, object]) -> list[Line]:
+        """The app is opened: what the phone tells, and the visit itself."""
+        return [
+            DeviceState(ts=start, event_id=self._next(), user_id=user_id, device=device),
+            self._act(start + 150, user_id, "open"),
+        ]
 
     def _shown(self, items: Ints, seen: Bools, modules: Sequence[str | None]) -> list[Shown]:
         rows = zip(items.reshape(len(modules), -1), seen.reshape(len(modules), -1), strict=True)
@@ -157,8 +163,7 @@ class Diary:
         out: list[Line] = []
         for row, at_s in enumerate(moments.at_s.tolist()):
             account = int(self._people.account[moments.person[row]])
-            device = device_of(self._people, moments, row) | {"screen": "off"}
-            device.pop("brightness", None)
+            device = unused_device(self._people, moments, row)
             out.append(DeviceState(ts=int(at_s * 1000), event_id=self._next(),
                                    user_id=self.user_id(account), device=device))  # fmt: skip
         return out

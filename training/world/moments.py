@@ -166,6 +166,13 @@ def device_of(people: People, moments: Moments, row: int) -> dict[str, object]:
     return device
 
 
+def unused_device(people: People, moments: Moments, row: int) -> dict[str, object]:
+    """What it tells while nobody looks at it."""
+    device = device_of(people, moments, row) | {"screen": "off"}
+    device.pop("brightness", None)
+    return device
+
+
 def _activity(signals: Signals, row: int, platform: int) -> dict[str, object]:
     """Android counts to a hundred, iOS has three words."""
     name, confidence = ACTIVITIES[signals.activity[row]], int(signals.confidence[row])

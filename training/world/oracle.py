@@ -48,7 +48,7 @@ def situation_given_signals(
     now = moments.rows(row)
     odds = situation_odds(people, person, now.weekend, now.hour)
     odds = odds * (people.habit[person] * people.visiting[person, now.weekend, now.hour])[:, None]
-    odds = odds * _signal_likelihood(people, sensors, now)
+    odds = odds * signal_likelihood(people, sensors, now)
     return np.asarray(odds / np.bincount(row, odds.sum(axis=1))[row, None])
 
 
@@ -63,7 +63,8 @@ def candidates(people: People, moments: Moments) -> tuple[Ints, Ints]:
     return row, both[row, which]
 
 
-def _signal_likelihood(people: People, sensors: Sensors, now: Moments) -> Floats:
+def signal_likelihood(people: People, sensors: Sensors, now: Moments) -> Floats:
+    """How likely what the device tells is in each situation: float [n, situations]."""
     account = people.account[now.person]
     platform, tablet = people.platform[account], now.on_tablet
     has_tablet = people.tablet[account][:, None]

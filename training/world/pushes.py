@@ -35,14 +35,36 @@ class Effect:
     swipes: Bools  # dismissed, if it is not opened
 
 
+@dataclass(frozen=True)
+class Luck:
+    """What chance has in store for pushes, [n]."""
+
+    draws: Floats  # [5, n]: fails, opts out, comes, stays away, swipes
+    delay_s: Floats  # until the visit that it brings
+
+    def rows(self, rows: Ints) -> Luck:
+        """These only."""
+        return Luck(self.draws[:, rows], self.delay_s[rows])
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """Chances of a push to whoever knows all that is hidden, float [n]."""
+
+    comes: Floats
+    stays_away: Floats
+    opts_out: Floats
+
+
 def openness(people: People, person: Ints, weekend: Ints, hour: Ints) -> Floats:
     """Expected openness to a push, knowing only who and when: float [n]."""
     by_situation = (people.purposes[person] * OPEN_FOR).sum(axis=2) * OPEN_IN
     odds = situation_odds(people, person, weekend, hour)
-    return np.asarray((odds * by_situation).sum(axis=1) * _awake(hour))
+    return np.asarray((odds * by_situation).sum(axis=1) * awake(hour))
 
 
-def _awake(hour: Ints) -> Floats:
+def awake(hour: Ints) -> Floats:
+    """How far people can be reached at all at a local hour."""
     return np.where((hour >= NIGHT[0]) & (hour < NIGHT[1]), 0.05, 1.0)
 
 
@@ -63,26 +85,43 @@ def opt_out_chance(law: Law, kind: Ints, fatigue: Floats) -> Floats:
     return np.asarray(np.minimum(hazard, 1.0) * law.push_matters)
 
 
-def receive(
-    law: Law, people: People, lives: Lives, moments: Moments, rng: np.random.Generator
-) -> Effect:
-    """Push to the owners of accounts (person = account), each once; they remember it."""
+def luck_of(rng: np.random.Generator, pushes: int) -> Luck:
+    """Drawn for so many."""
+    draws = rng.random((5, pushes))
+    return Luck(draws, rng.exponential(480.0, pushes) + 5.0)
+
+
+def prospect(law: Law, people: People, lives: Lives, moments: Moments) -> Prospect:
+    """Of pushes that arrive at the owners of accounts (person = account)."""
     account, kind = moments.person, people.push_kind[moments.person]
     fatigue = lives.fatigue(account, moments.at_s)
-    open_to = OPEN_IN[moments.situation] * OPEN_FOR[moments.purpose] * _awake(moments.hour)
-    luck = rng.random((5, len(account)))
-    failed = luck[0] < FAILS
+    open_to = OPEN_IN[moments.situation] * OPEN_FOR[moments.purpose] * awake(moments.hour)
+    return Prospect(
+        comes=visit_chance(law, kind, fatigue, open_to),
+        stays_away=away_chance(law, kind, fatigue),
+        opts_out=opt_out_chance(law, kind, fatigue),
+    )
+
+
+def receive(
+    law: Law, people: People, lives: Lives, moments: Moments, luck: Luck | np.random.Generator
+) -> Effect:
+    """Push to the owners of accounts (person = account), each once; they remember it."""
+    account, chance = moments.person, prospect(law, people, lives, moments)
+    luck = luck if isinstance(luck, Luck) else luck_of(luck, len(account))
+    fails, out, comes, away, swipes = luck.draws
+    failed = fails < FAILS
     arrived = ~failed
     reached = account[arrived]
     lives.pushed_s[reached] = np.roll(lives.pushed_s[reached], 1, axis=1)
     lives.pushed_s[reached, 0] = moments.at_s[arrived]
-    opts_out = arrived & (luck[1] < opt_out_chance(law, kind, fatigue))
+    opts_out = arrived & (out < chance.opts_out)
     lives.push_off[account] |= opts_out
     return Effect(
         failed=failed,
-        comes=arrived & (luck[2] < visit_chance(law, kind, fatigue, open_to)),
-        delay_s=rng.exponential(480.0, len(account)) + 5.0,
-        stays_away=arrived & (luck[3] < away_chance(law, kind, fatigue)),
+        comes=arrived & (comes < chance.comes),
+        delay_s=luck.delay_s,
+        stays_away=arrived & (away < chance.stays_away),
         opts_out=opts_out,
-        swipes=arrived & (luck[4] < 0.45),
+        swipes=arrived & (swipes < 0.45),
     )

@@ -1,0 +1,42 @@
+"""`kairos benchmark push-gain`: when to push and whom, beside what others would do."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from cli.benchmark import Figures, Json, Out, report
+from cli.terminal import console
+
+LAWS_TOLD = "Only these; all but null_situation."
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `kairos benchmark`."""
+    app.command("push-gain")(push_gain)
+
+
+def push_gain(
+    learner: Annotated[str, typer.Option(help="Who learns to push.")] = "per-person",
+    law: Annotated[list[str] | None, typer.Option(help=LAWS_TOLD)] = None,
+    users: Annotated[int, typer.Option(help="People of a world.")] = 400,
+    explored: Annotated[int, typer.Option(help="Weeks in which it explores.")] = 8,
+    judged: Annotated[int, typer.Option(help="Weeks that are judged.")] = 8,
+    seeds: Annotated[int, typer.Option(help="Worlds of a law.", min=2)] = 5,
+    jobs: Annotated[int, typer.Option(help="Worlds at a time.")] = 2,
+    as_json: Json = False,
+    out: Out = None,
+) -> None:
+    """Net worth of pushes over simulated weeks, beside still policies and an oracle."""
+    from training import push_gain_figures
+    from training.world import LAWS
+
+    began = time.monotonic()
+    laws = tuple(law or (name for name in LAWS if name != "null_situation"))
+    plan = push_gain_figures.Plan(learner, laws, seeds, users, explored, judged)
+    with console().status("living through weeks") as status:
+        figures: Figures = push_gain_figures.evaluate(plan, jobs, status.update)
+    figures["seconds"] = round(time.monotonic() - began)
+    report("push_gain", figures, as_json, out)
