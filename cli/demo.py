@@ -37,15 +37,35 @@ class Scene(NamedTuple):
     device: dict[str, Any]
 
 
+class Offered(NamedTuple):
+    """A message that a push service asks about, from a time of the day on."""
+
+    clock: str
+    message_id: str
+    what: str
+    category: str
+    lasts_h: float
+
+
+MESSAGES = (
+    Offered("12:40", "dinner", "what to cook tonight", "dinner_ideas", 9),
+    Offered("18:40", "side_dish", "a side dish that goes with it", "dinner_ideas", 20),
+    Offered("22:45", "breakfast", "a new breakfast", "new_recipes", 20),
+)
+
 DAY = (
     Scene("07:10", "wakes up, phone charging beside the bed",
           {"place": "home", "activity": "still", "charging": True, "screen": "on"}),
     Scene("08:20", "on the bus to work",
           {"place": "transit", "activity": "in_vehicle", "headphones": True}),
-    Scene("12:40", "at the desk, about to have lunch", {"place": "work", "activity": "still"}),
+    Scene("12:40", "at the desk, in a meeting until lunch",
+          {"place": "work", "activity": "still", "ringer": "silent"}),
     Scene("17:50", "walks into the supermarket", {"place": "supermarket", "activity": "walking"}),
     Scene("18:40", "in the kitchen, phone on the table, taps 'start cooking'",
           {"place": "home", "activity": "still", "orientation": "face_up", "label": "cooking"}),
+    Scene("20:30", "on the sofa, puts the phone down on the table",
+          {"place": "home", "activity": "still", "orientation": "face_up", "screen": "off",
+           "ringer": "normal"}),
     Scene("22:45", "lies in bed, browsing",
           {"place": "home", "activity": "still", "charging": True, "brightness": 0.1}),
 )  # fmt: skip
@@ -108,8 +128,9 @@ def _walk(base: str, person: str) -> None:
     for item in listed:
         _act(base, person, "add_to_cart", item["item_id"])
     say(f"\n4. {person} puts {' and '.join(map(_titled, listed))} on the list")
-    say(f"\n5. One day of {person} ({zone.key}): their home screen, and why it changed")
+    say(f"\n5. One day of {person} ({zone.key}): their home screen and their pushes, and why")
     before: list[str] = []
+    pushes = _Pushes(base, person)
     for scene in DAY:
         hour, minute = map(int, scene.clock.split(":"))
         at = datetime.now(zone).replace(hour=hour, minute=minute, second=0, microsecond=0)
@@ -124,6 +145,41 @@ def _walk(base: str, person: str) -> None:
             for item in module["items"]:
                 say(f"         {_titled(item)}")
         before = [module["module_id"] for module in page["modules"]]
+        pushes.ask(scene.clock, at, device)
+
+
+class _Pushes:
+    """What a push service does: asks, and asks again when the time it was told has come."""
+
+    def __init__(self, base: str, person: str) -> None:
+        self._base = base
+        self._person = person
+        self._run = time.time_ns()  # another message for each run of the demo
+        self._waiting: dict[str, datetime] = {}
+
+    def ask(self, clock: str, at: datetime, device: Mapping[str, Any]) -> None:
+        """About messages that are new, and those whose time has come."""
+        self._waiting |= {one.message_id: at for one in MESSAGES if one.clock == clock}
+        for one in MESSAGES:
+            due = self._waiting.get(one.message_id)
+            if due is None or due > at:
+                continue
+            decision = self._decide(one, at, device)
+            del self._waiting[one.message_id]
+            if until := decision.get("hold_until"):
+                self._waiting[one.message_id] = datetime.fromisoformat(until).astimezone(at.tzinfo)
+            reasons = "; ".join(reason["text"] for reason in decision["reasons"])
+            say(f"     push: {one.what} → {decision['action'].upper()}, {reasons}")
+
+    def _decide(self, one: Offered, at: datetime, device: Mapping[str, Any]) -> Any:
+        hour, minute = map(int, one.clock.split(":"))
+        expires = at.replace(hour=hour, minute=minute) + timedelta(hours=one.lasts_h)
+        message = {"message_id": f"{one.message_id}-{self._run}", "category": one.category,
+                   "expires_at": expires.isoformat()}  # fmt: skip
+        asked = {"requests": [{"user_id": self._person, "device": device}], "message": message,
+                 "at": at.isoformat(), "explore": False}  # fmt: skip
+        [decision] = _post(f"{self._base}/v1/push/score", asked)["decisions"]
+        return decision
 
 
 def _learn_at_once(base: str, person: str) -> None:

@@ -23,6 +23,7 @@ from engine.records import (
     EraseRecord,
     ImpressionRecord,
     InteractionRecord,
+    PushDecisionRecord,
     UserLogRecord,
     decode_user_record,
 )
@@ -130,6 +131,9 @@ def fold_records(
             known.add(record.hash)
             if _may_come_again(record, rules):
                 changes.hashes.setdefault(record.arrived // DAY_MS, []).append(record.hash)
+        if untold(record):
+            changes.folded += 1
+            continue
         state = states.get(record.user_id)
         if state is None or _idle(state, record, rules):
             state = UserState() if state is None else _emptied(state)
@@ -214,6 +218,11 @@ def _cuts_circle(record: UserLogRecord, alias_to: str) -> bool:
         return False
     round_ = record.via[-1 - record.via[::-1].index(alias_to) :]
     return record.user_id <= min(round_)
+
+
+def untold(record: UserLogRecord) -> bool:
+    """Whether no state is changed by it, so that none need be read: most decisions on pushes."""
+    return isinstance(record, PushDecisionRecord) and not record.tells
 
 
 def _may_come_again(record: UserLogRecord, rules: FoldRules) -> bool:

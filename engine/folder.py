@@ -12,6 +12,7 @@ from engine.fold import (
     Poisoned,
     decode_entries,
     fold_records,
+    untold,
 )
 from engine.ids import partition_of
 from engine.observer import Observer
@@ -70,7 +71,7 @@ class Folder:
 
     def _fold_once(self, claim: Claim, entries: Sequence[Entry]) -> Changes:
         located = decode_entries(entries, self._skip)
-        users = list({at.record.user_id: None for at in located})
+        users = list({at.record.user_id: None for at in located if not untold(at.record)})
         hashes = [at.record.hash for at in located if at.record.hash is not None]
         loaded = self.store.load(claim, users, hashes)
         offset = entries[-1].position

@@ -1,7 +1,8 @@
 """The hours to come of a person's day: cells from now on, each a stretch of one local hour.
 
-A cell begins now or on a full local hour. Within it the situation is taken as one; a gate that
-opens inside a cell moves its beginning. Daylight saving and changes of zone come from the zone
+The first cell is now, the next a quarter of an hour later, the others begin on full local hours.
+Within a cell the situation is taken as one; a gate that opens inside one moves its beginning, but
+what does not open now is not now. Daylight saving and changes of zone come from the zone
 itself, so a day may have 23 or 25 cells.
 """
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from engine.times import DAY_MS, HOUR_MS, zone
 
 MINUTE_MS = 60_000
+SOON_MS = 15 * MINUTE_MS
 MOST_CELLS = 7 * 24  # who may wait longer is looked at again
 Minutes = tuple[int, int]  # of the local day: from, until
 
@@ -61,7 +63,8 @@ def look_ahead(name: str, at_ms: int, hours: int) -> Ahead:
         starts.append(at)
         # 1 January 1970 was a Thursday.
         hours_of_week.append((local // HOUR_MS + 3 * 24) % 168)
-        at += HOUR_MS - local % HOUR_MS
+        rest = HOUR_MS - local % HOUR_MS
+        at += SOON_MS if at == at_ms and rest > SOON_MS else rest
     return Ahead(np.array(starts, np.int64), np.array(hours_of_week, np.intp), name)
 
 

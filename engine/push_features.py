@@ -82,6 +82,7 @@ TABLE: Mapping[str, str] = {
 }
 NAMES = tuple(TABLE)
 COUNT = len(NAMES)
+COLUMN = {name: number for number, name in enumerate(NAMES)}
 FRESH_MS = 30 * 60_000
 NAN = math.nan
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from engine.device import Device
 from engine.push_ahead import (
     MINUTE_MS,
+    SOON_MS,
     Minutes,
     is_within,
     leave,
@@ -31,7 +32,6 @@ FRESH_MS = 30 * MINUTE_MS  # so long a phone's and a person's state is taken for
 CLOCKS_MS = 10 * MINUTE_MS  # two clocks, one ahead and one behind, each as far as is taken
 TRAVEL_MS = 14 * 24 * 60 * MINUTE_MS  # … and so long a phone's zone for where the person is
 DIGEST_MIN = 30  # so long after its time a digest may still go out
-QUARTER_MS = 15 * MINUTE_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +290,7 @@ def _now(
     passed: frozenset[str],
 ) -> list[Barrier]:
     """What the phone and the person are at forbids the moment, and is looked at again soon."""
-    found, soon = [], moment.at_ms + QUARTER_MS
+    found, soon = [], moment.at_ms + SOON_MS
     if "ringer" not in passed:
         kept = newest_device(state, moment.at_ms)
         fresh = kept[1] if kept is not None and moment.at_ms - kept[0] <= FRESH_MS else None

@@ -71,7 +71,7 @@ def decided(push: PushHistory, r: PushDecisionRecord) -> None:
     # What is measured is left alone on the page, or its effect would be another.
     if r.item is not None and decision.action == "send" and not decision.measured:
         push.pushed = [*push.pushed, (r.item, at_s)][-PUSHED:]
-    if not decision.measured or decision.forced is not None or decision.action == "hold":
+    if not r.tried:
         return
     goal = r.message.goal
     trial = Trial(at_s, at_s + round(goal.within_h * 3600), goal.action, decision.action == "send")

@@ -169,4 +169,6 @@ def _behind(
     ends = np.empty(found.shape, np.int64)
     ends[:, :-1] = start[1:]
     ends[:, -1] = np.maximum(expires_ms, last_ms + 1)
-    return found, (found < ends) & (found < np.array(upto_ms, np.int64)[:, None])
+    opened = (found < ends) & (found < np.array(upto_ms, np.int64)[:, None])
+    opened[:, 0] &= found[:, 0] == start[0]  # now, or it is another time
+    return found, opened

@@ -11,6 +11,7 @@ from engine.push_message import Reason
 from engine.push_person import Verdict
 from engine.times import DAY_MS, zone
 
+NEVER_MS = 1 << 61
 TELLING = 1.15  # times as likely, from which it is said
 
 
@@ -45,13 +46,12 @@ def clock(name: str, at_ms: int, now_ms: int) -> str:
 def _barrier(verdict: Verdict, at_ms: int) -> Reason:
     barrier, look = verdict.forced, verdict.look
     assert barrier is not None
+    opens = at_ms < barrier.until_ms < NEVER_MS
+    until = f" until {clock(look.gates.zone, barrier.until_ms, at_ms)}" if opens else ""
     if verdict.choice.action == "hold":
-        until = clock(look.gates.zone, int(look.opens_ms[verdict.choice.cell]), at_ms)
-        return Reason(barrier.gate, f"held until {until}: {barrier.text}")
-    if barrier.until_ms > at_ms and barrier.until_ms < 1 << 61:
-        text = f"{barrier.text}, open again {clock(look.gates.zone, barrier.until_ms, at_ms)}"
-        return Reason(barrier.gate, f"dropped: {text}, which is too late for it")
-    return Reason(barrier.gate, f"dropped: {barrier.text}")
+        return Reason(barrier.gate, f"{barrier.text}{until}")
+    late = ", and no later moment is worth it" if look.opened.any() else ", which is too late"
+    return Reason(barrier.gate, f"dropped: {barrier.text}{until}{late if opens else ''}")
 
 
 def _measured(verdict: Verdict, at_ms: int) -> Reason:
@@ -71,9 +71,7 @@ def _moment(verdict: Verdict, situations: Sequence[str], lift: Sequence[float]) 
     until = clock(look.gates.zone, int(look.opens_ms[cell]), at_ms)
     opens = look.prospect.p_open
     times = float(opens[cell] / max(opens[0], 1e-9))
-    gained = look.likely[cell] * (np.asarray(lift) - 1.0) - look.likely[0] * (
-        np.asarray(lift) - 1.0
-    )
+    gained = (look.likely[cell] - look.likely[0]) * np.asarray(lift)
     then = situations[int(np.argmax(gained))]
     told = f"opens are {times:.1f} × likelier" if times >= TELLING else "it is worth more"
     why = f" {then.replace('_', ' ')}" if then != "unknown" and gained.max() > 0.02 else " then"

@@ -244,6 +244,19 @@ class PushDecisionRecord(_Owned, frozen=True, kw_only=True, tag="push_decision")
     item: int | None = None  # dense id of the message's item
     device: Device | None = None  # as the request told of it
 
+    @property
+    def tells(self) -> bool:
+        """Whether a state remembers anything of it (engine.push_history.decided)."""
+        if self.device is not None or self.tried:
+            return True
+        return self.item is not None and self.decision.action == "send"
+
+    @property
+    def tried(self) -> bool:
+        """Whether a coin sent the message or left it out."""
+        decision = self.decision
+        return decision.measured and decision.forced is None and decision.action != "hold"
+
 
 class CarryRecord(_Owned, frozen=True, kw_only=True, tag="carry"):
     """The state of an aliased user, on its way into the owner's."""

@@ -396,7 +396,7 @@ def _push(state: UserState, r: PushRecord) -> None:
 def _push_decision(state: UserState, r: PushDecisionRecord) -> None:
     if r.device is not None:
         _keep_device(state, min(r.ts, r.known_ms), r.device)
-    if r.decision.action != "hold":
+    if r.tells:
         state.push = state.push or PushHistory()
         decided(state.push, r)
 

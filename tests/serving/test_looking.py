@@ -18,6 +18,7 @@ Make = Callable[..., dict[str, Any]]
 ROUTES = {
     "/v1/events": {"post"},
     "/v1/page": {"post"},
+    "/v1/push/score": {"post"},
     "/v1/recommend": {"post"},
     "/v1/decisions/{decision_id}": {"get"},
     "/v1/users/{user_id}/decisions": {"get"},

@@ -278,7 +278,8 @@ def test_a_person_shows_caps_left_and_slots_to_come(
     app: httpx.Client, score: Score, fresh: Fresh
 ) -> None:
     user_id, now = fresh("u"), to_rfc3339(int(time.time() * 1000))
-    tell(app, type="user", user_id=user_id, attributes={"quiet_hours": "00:00-23:40"})
+    around = [f"{(int(now[11:13]) + hours) % 24:02}:00" for hours in (-2, 3)]
+    tell(app, type="user", user_id=user_id, attributes={"quiet_hours": "-".join(around)})
     urgent, waits = fresh("m"), fresh("m")
     assert score(user_id, urgent, now, message={"urgency": "transactional"})["action"] == "send"
     held = score(user_id, waits, now)
