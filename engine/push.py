@@ -34,7 +34,7 @@ from engine.push_look import Days, Glimpse, Look, Person
 from engine.push_message import Chance, PushDecision, Reason, Scores
 from engine.push_person import Verdict, settle
 from engine.push_reasons import reasons_of
-from engine.push_value import Effects, Prospects, PushModel, lifts, own_hours
+from engine.push_value import Doubles, Effects, Prospects, PushModel, lifts, own_hours
 from engine.situation import Moment, Situations
 from engine.times import HOUR_MS
 
@@ -144,13 +144,14 @@ def decide_known(
             found[place] = _decided(one, person, said, moments[place], [], parts, True)
         else:
             glimpses[place] = _glimpse(one, person, said, moments[place], days, parts)
-    looks = _look(glimpses, days, parts)
+    lift = lifts(parts.model, parts.situations.names)
+    looks = _look(glimpses, days, parts, lift)
     changed = []
     for person, places in _by_person(glimpses).values():
         of_person = [looks[place] for place in places]
         shares = [_share(look, parts) if explore else 0.0 for look in of_person]
         verdicts = settle(of_person, shares, parts.file)
-        decisions = [_decision(verdict, parts) for verdict in verdicts]
+        decisions = [_decision(verdict, parts, lift) for verdict in verdicts]
         for place, look, decision in zip(places, of_person, decisions, strict=True):
             glimpse = look.glimpse
             found[place] = _decided(
@@ -213,7 +214,9 @@ def _glimpse(
     return Glimpse(asked, person, sends, moment, gates, ahead, row, drawn, said)
 
 
-def _look(glimpses: Mapping[int, Glimpse], days: Days, parts: PushParts) -> dict[int, Look]:
+def _look(
+    glimpses: Mapping[int, Glimpse], days: Days, parts: PushParts, lift: Doubles
+) -> dict[int, Look]:
     """The model is asked once for all; those with the same cells ahead are weighed together."""
     some = list(glimpses.values())
     if not some:
@@ -229,18 +232,17 @@ def _look(glimpses: Mapping[int, Glimpse], days: Days, parts: PushParts) -> dict
     looks: dict[int, Look] = {}
     for numbers in alike.values():
         group = [some[number] for number in numbers]
-        found = _look_alike(group, effects.of(numbers), days, parts)
+        found = _look_alike(group, effects.of(numbers), days, parts, lift)
         looks |= dict(zip(numbers, found, strict=True))
     return {place: looks[number] for number, place in enumerate(glimpses)}
 
 
 def _look_alike(
-    group: Sequence[Glimpse], effects: Effects, days: Days, parts: PushParts
+    group: Sequence[Glimpse], effects: Effects, days: Days, parts: PushParts, lift: Doubles
 ) -> list[Look]:
     ahead, states = group[0].ahead, [one.person.state for one in group]
     moments = [one.moment for one in group]
     likely = parts.situations.ahead(states, moments, ahead.start_ms, ahead.hour_of_week)
-    lift = lifts(parts.model, parts.situations.names)
     prospects = Prospects(parts.model, lift, parts.file.costs)
     prospect = prospects.of(
         effects,
@@ -278,17 +280,16 @@ def _share(look: Look, parts: PushParts) -> float:
     return max(explore.share, explore.new_category) if known < explore.until else explore.share
 
 
-def _decision(verdict: Verdict, parts: PushParts) -> PushDecision:
+def _decision(verdict: Verdict, parts: PushParts, lift: Doubles) -> PushDecision:
     look, choice = verdict.look, verdict.choice
     glimpse, cell = look.glimpse, choice.cell
     at_ms, before = glimpse.moment.at_ms, glimpse.before
-    lift = lifts(parts.model, parts.situations.names)
     send = choice.action == "send"
     return PushDecision(
         new_decision_id(partition_of(glimpse.person.user_id, parts.people.partitions), at_ms),
         look.message.message_id,
         choice.action,
-        reasons_of(verdict, parts.situations.names, lift.tolist()),
+        reasons_of(verdict, parts.situations.names, lift),
         at_ms,
         look.message.expires_ms,
         _scores(look, cell),

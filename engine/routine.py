@@ -72,7 +72,7 @@ def _unpacked(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint8]]:
     """Of every hour that was seen, by person: whose, which [n], and counts [n, situations]."""
     packed = list(itertools.chain.from_iterable(routine.values() for routine in routines))
-    if any(len(counts) != situations for counts in packed):  # there were fewer, or more, then
+    if {*map(len, packed)} != {situations}:  # there were fewer, or more, then
         packed = [counts.ljust(situations, b"\0")[:situations] for counts in packed]
     people = np.repeat(np.arange(len(routines)), [len(routine) for routine in routines])
     hours = np.fromiter(itertools.chain.from_iterable(routines), np.intp, len(packed))

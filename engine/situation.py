@@ -394,7 +394,11 @@ def newest_device(state: UserState, at_ms: int) -> tuple[int, Device] | None:
     A tablet or browser in the background says where it lies, not where its owner is: it is asked
     only where nothing that is carried was heard of for a while.
     """
+    if not state.devices:
+        return None
     known = [kept for kept in state.devices.values() if kept[0] <= at_ms]
+    if len(known) == 1:
+        return known[0]
     latest = max(known, key=lambda kept: kept[0], default=None)
     if latest is None or speaks(latest[1]):
         return latest
