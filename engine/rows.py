@@ -27,6 +27,7 @@ from engine.times import DAY_MS
 
 MARKS_KEPT_S = 86_400  # longer than any writer holds rows back
 SETTLED_S = 600  # a file older than this has been swept by whoever wrote it
+READ_TRIES = 5
 JOIN_AT = 20  # small files of one day …
 SMALL_BYTES = 32 << 20  # … what counts as small …
 JOINED_BYTES = 128 << 20  # … and as much as is held in memory to join them
@@ -148,6 +149,14 @@ class RowFiles:
             with contextlib.suppress(FileNotFoundError):
                 marks.append(msgspec.json.decode(file.read_bytes(), type=Mark))
         return marks
+
+
+def collect(found: pl.LazyFrame) -> pl.DataFrame:
+    """The rows of `RowFiles.read`: read again where an erasure rewrote a file meanwhile."""
+    for _ in range(READ_TRIES - 1):
+        with contextlib.suppress(pl.exceptions.ComputeError):
+            return found.collect()
+    return found.collect()
 
 
 def _without(file: Path, marks: Sequence[Mark]) -> int:

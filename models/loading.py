@@ -58,7 +58,7 @@ class Models:
     ranker: Ranker | None = None
     senses: Mapping[str, Any] = field(default_factory=dict)  # by name; what is missing is shipped
     modules: ModuleScorer | None = None
-    push: PushModel | None = None
+    push: PushModel | None = None  # None: the operator's assumptions
 
     @property
     def outcomes(self) -> list[str]:

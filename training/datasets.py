@@ -25,7 +25,7 @@ from engine import features
 from engine.candidates import Candidates, Items, gather, given
 from engine.eligibility import find_eligible
 from engine.pipeline import Parts
-from engine.rows import RowFiles
+from engine.rows import RowFiles, collect
 from engine.situation import Moment, Situations
 from engine.state import UserState
 from engine.taste import read_taste
@@ -122,7 +122,7 @@ def frozen_rows(
     of_id = {history.decisions[one.row].decision_id: one for one in seen}
     span = (min(one.point.at_ms for one in seen), max(one.point.at_ms for one in seen) + 1)
     wanted = pl.col("decision_id").is_in(list(of_id)) & (pl.col("slot") >= 0)
-    frame = files.read(*span).filter(wanted).collect()
+    frame = collect(files.read(*span).filter(wanted))
     parts = []
     for (decision_id,), part in frame.group_by(["decision_id"], maintain_order=True):
         one = of_id.pop(str(decision_id))

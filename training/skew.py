@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from engine import features
 from engine.archive import Archive
 from engine.candidates import SOURCES, Candidates
-from engine.rows import RowFiles
+from engine.rows import RowFiles, collect
 from engine.settings import Settings
 from engine.state import UserState, decode_state
 from engine.times import LATEST_MS
@@ -47,7 +47,7 @@ class Skew(msgspec.Struct):
 def measure_skew(settings: Settings, workers: int = 0) -> Skew:
     """Compare every frozen row of a stopped service's log and row files."""
     history = read_history(WholeLog(Archive(settings.archive_path)), settings.partitions)
-    frame = RowFiles(settings.rows_path).read(0, LATEST_MS).sort("state_position").collect()
+    frame = collect(RowFiles(settings.rows_path).read(0, LATEST_MS).sort("state_position"))
     of_id = _by_id(history, frame["decision_id"].unique().to_list())
     known = frame.filter(pl.col("decision_id").is_in(list(of_id)))
     heads = known.group_by("decision_id", maintain_order=True).first()

@@ -48,7 +48,7 @@ def decided(decide: Decide, item_catalog: Catalog) -> Make:
 
 
 def read(files: RowFiles, since: int = 0, until: int = FOREVER) -> pl.DataFrame:
-    return files.read(since, until).collect().sort("decision_id", "slot", "item")
+    return rows.collect(files.read(since, until)).sort("decision_id", "slot", "item")
 
 
 def users(files: RowFiles) -> Counter[str]:
