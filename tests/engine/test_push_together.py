@@ -31,7 +31,7 @@ from engine.times import DAY_MS, HOUR_MS
 NOW = 1_770_050_400_000  # 2026-02-02T16:40:00Z
 SITUATIONS = Situations(load_situations())
 ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kathmandu", "nowhere", None)
-PEOPLE = 60
+PEOPLE = 80
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def _words(one: Decided) -> object:
 
 def _asked(user_id: str, number: int) -> Asked:
     rng = random.Random(number)
-    expires_ms = NOW + rng.choice([1, 12, 24, 72]) * HOUR_MS
+    expires_ms = NOW + rng.choice([1, 1, 12, 72]) * HOUR_MS
     message = Message(
         f"m{number}", rng.choice("abc"), expires_ms, value=rng.choice([0.1, 0.5, 1.0, 5.0])
     )
@@ -153,7 +153,7 @@ def _person(user_id: str, rng: random.Random) -> Person:
     state.push = PushHistory(
         {"sent": 9, "opened": 3},
         {hour: rng.randrange(5) for hour in rng.sample(range(168), 6)},
-        [Heard(f"old{n}", "a", "opened", (NOW - n * DAY_MS) // 1000) for n in range(3)],
+        [Heard(f"old{n}", "a", "opened", (NOW - (n + 2) * DAY_MS) // 1000) for n in range(3)],
     )
     if rng.random() < 0.7:
         state.situated = Situated(
