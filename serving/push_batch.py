@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,6 @@ from serving.push_job import FIELDS, Block, Job, message_of, rename_whole
 from serving.users import Users
 
 AT_ONCE = 1000  # rows that are decided on together
-OBJECTS = 50_000  # new ones before Python looks for garbage; 700 else, for 15 µs a decision
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "user_id": pl.String,
     "message_id": pl.String,
@@ -46,7 +44,8 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "net_value": pl.Float64,
     "propensity": pl.Float64,
     "situation": pl.String,
-    "reasons": pl.List(pl.Struct({"code": pl.String, "text": pl.String})),
+    "reason": pl.String,  # the code of the first
+    "reasons": pl.String,  # in words
     "forced": pl.String,
     "measured": pl.Boolean,
     "repeated": pl.Boolean,
@@ -79,10 +78,8 @@ class BatchScorer:
             ConfigurationWatch(settings, configuration),
         )
         self._deciding.load()
+        store.close()
         self._loop = asyncio.Runner()  # the store's connections are of one loop
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(OBJECTS, 20, 20)
 
     def score(self, block: Block) -> dict[str, int]:
         """Decide on a block and write its file; how many rows of it came to what."""
@@ -172,7 +169,8 @@ def _shown(decided: Decided, reserved: bool) -> dict[str, Any]:
         "reserved_until": decision.reserved_until_ms if reserved or decided.repeated else None,
         "propensity": decision.propensity,
         "situation": decided.moment.name,
-        "reasons": [{"code": one.code, "text": one.text} for one in decision.reasons],
+        "reason": decision.reasons[0].code if decision.reasons else None,
+        "reasons": "; ".join([one.text for one in decision.reasons]),
         "forced": decision.forced,
         "measured": decision.measured,
         "repeated": decided.repeated,
