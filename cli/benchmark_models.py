@@ -19,6 +19,7 @@ import typer
 from cli import (
     benchmark_context,
     benchmark_diversity,
+    benchmark_estimators,
     benchmark_motion,
     benchmark_pages,
     benchmark_pushes,
@@ -69,6 +70,7 @@ def register(app: typer.Typer) -> None:
     benchmark_speed.register(app)
     benchmark_world.register(app)
     benchmark_situations.register(app)
+    benchmark_estimators.register(app)
 
 
 def gowalla(home: Home = None, as_json: Json = False, out: Out = None) -> None:

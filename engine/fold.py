@@ -16,6 +16,7 @@ import msgspec
 from engine.errors import KairosError
 from engine.ids import event_hash
 from engine.module_counts import Cell
+from engine.push_ledger import WENT_OUT
 from engine.records import (
     AliasRecord,
     CarryRecord,
@@ -23,7 +24,9 @@ from engine.records import (
     EraseRecord,
     ImpressionRecord,
     InteractionRecord,
+    MomentRecord,
     PushDecisionRecord,
+    PushRecord,
     UserLogRecord,
     decode_user_record,
 )
@@ -87,6 +90,8 @@ class Changes:
     outbox: list[UserLogRecord] = field(default_factory=list)  # to append to other partitions
     erased: dict[str, int] = field(default_factory=dict)  # user -> erased up to, unix ms
     dead: list[DeadLetter] = field(default_factory=list)
+    stirred: list[str] = field(default_factory=list)  # whose situation is another now
+    told: list[tuple[str, str, str]] = field(default_factory=list)  # user, message_id, status
     folded: int = 0
     duplicates: int = 0
     forgotten: int = 0  # dated before their user's erasure
@@ -163,6 +168,7 @@ def _fold_one(partition: int, at: Located, state: UserState, changes: Changes) -
         return UserState(erased_ms=record.ts)
     if isinstance(record, AliasRecord):
         return _alias(partition, at, record, state, changes)
+    _tell_outbox(record, changes)
     if state.alias_to is not None:
         if not _cuts_circle(record, state.alias_to):
             changes.outbox.append(_forwarded(partition, at, state.alias_to))
@@ -245,6 +251,16 @@ def _count_items(record: UserLogRecord, changes: Changes) -> None:
         for shown in record.shown:
             for item in shown.items:
                 changes.counters[item, IMPRESSION_TERM] += 1
+
+
+def _tell_outbox(record: UserLogRecord, changes: Changes) -> None:
+    """What held messages have to know of: engine.push_outbox_scripts."""
+    if isinstance(record, MomentRecord) and record.changed:
+        changes.stirred.append(record.user_id)
+    elif isinstance(record, PushRecord) and (
+        record.status in WENT_OUT or record.status == "failed"
+    ):
+        changes.told.append((record.user_id, record.message_id, record.status))
 
 
 def _idle(state: UserState, record: UserLogRecord, rules: FoldRules) -> bool:

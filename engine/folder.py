@@ -79,7 +79,7 @@ class Folder:
         watch = None if observer is None else observer.watch
         changes = fold_records(claim.partition, offset, located, loaded, self.rules, watch)
         if not self.deliver:
-            changes.outbox = []
+            changes.outbox, changes.stirred, changes.told = [], [], []
         elif observer is not None:
             changes.outbox += observer.records(loaded.states)
         changes.dead = list(self._skip.values())

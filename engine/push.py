@@ -28,7 +28,15 @@ from engine.push_choice import draws, held_out
 from engine.push_features import make_row
 from engine.push_file import PushFile
 from engine.push_gates import Barrier, find_gates
-from engine.push_ledger import Ledger, confirmed, is_answer, last_failure_s, prune, settled
+from engine.push_ledger import (
+    Ledger,
+    confirmed,
+    is_answer,
+    last_failure_s,
+    mark_sent,
+    prune,
+    settled,
+)
 from engine.push_look import Asked as Asked
 from engine.push_look import Days, Glimpse, Look, Person
 from engine.push_message import Chance, PushDecision, Reason, Scores
@@ -119,6 +127,27 @@ async def decide_pushes(
     for place in waiting:
         found[place] = _put_off(asked[place], at, parts, why)
     return [found[place] for place in range(len(asked))]
+
+
+async def confirm_sent(went_out: Sequence[tuple[str, str]], people: People) -> None:
+    """Take down that messages, (user_id, message_id), went out: their places are taken for good.
+
+    Raises StoreUnavailable. A ledger that others keep changing is left: its reservation holds.
+    """
+    waiting: dict[str, set[str]] = {}
+    for user_id, message_id in went_out:
+        waiting.setdefault(user_id, set()).add(message_id)
+    for _ in range(TRIES):
+        if not waiting:
+            return
+        at_ms, found = await people.read(list(waiting))
+        changed: dict[str, tuple[Person, Ledger]] = {}
+        for user_id, message_ids in waiting.items():
+            person = found[user_id]
+            _, ledger = changed.get(person.user_id, (person, person.ledger))
+            changed[person.user_id] = person, mark_sent(ledger, message_ids)
+        lost = await people.swap(list(changed.values()), at_ms)
+        waiting = {name: told for name, told in waiting.items() if found[name].user_id in lost}
 
 
 def decide_known(

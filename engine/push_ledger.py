@@ -117,6 +117,15 @@ def confirmed(sends: Sequence[Send], state: UserState) -> list[Send]:
     ]
 
 
+def mark_sent(ledger: Ledger, message_ids: set[str]) -> Ledger:
+    """The ledger with these messages no longer reserved but gone out."""
+    sends = [
+        msgspec.structs.replace(send, until_ms=0) if send.message_id in message_ids else send
+        for send in ledger.sends
+    ]
+    return Ledger(sends, ledger.decided)
+
+
 def prune(ledger: Ledger, at_ms: int) -> Ledger:
     """The ledger without what no decision will ask about again."""
     kept = [send for send in ledger.sends if send.at_ms > at_ms - KEPT_MS][-MOST_SENDS:]

@@ -14,6 +14,7 @@ generation of the states, which `kairos rebuild` counts up):
     {k7}:erased         hash      user_id -> erased up to, unix ms (kept for ever)
     {k7}:x:USER         string    an erasure asked for and not yet folded, unix ms
     {k7}:p:USER         string    the person's ledger of pushes (engine.push_ledger); expires
+    {k7}:o:*                      held messages: see engine.push_outbox_scripts
     {k7}:g:m            hash      owner, lease, epoch, offset, busy, tries, mark, days, totals
     {k7}:g:u:USER       string    packed UserState (idle users expire, if so set)
     {k7}:g:d:DAY:NNN    set       64-bit hashes of events that arrived that day
@@ -42,6 +43,7 @@ import functools
 from dataclasses import dataclass
 
 from engine.ids import ITEMS
+from engine.push_outbox_scripts import HEARD
 from engine.store import FIRST_GENERATION
 
 SETTINGS_KEY = "{kairos}:settings"
@@ -91,14 +93,17 @@ return found
 
 # ARGV: epoch, offset, new offset, lease ms, days, idle ms, folded, duplicates, forgotten, then the
 # lengths of the lists that follow: states (user key, value, expiry), hashes (day, hash), counters
-# (field, block, increase), outbox, dead, erased (user, ms).
-COMMIT = """
+# (field, block, increase), outbox, dead, stirred (user), told (user, message_id, status), then
+# to the end erased (user, ms).
+COMMIT = (
+    HEARD
+    + """
 local meta, prefix = KEYS[1], KEYS[2]
 local m = redis.call('HMGET', meta, 'epoch', 'offset')
 if m[1] ~= ARGV[1] or (m[2] or '0') ~= ARGV[2] then return 0 end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local at = 15
+local at = 17
 for i = 1, ARGV[10] do
   if ARGV[at + 2] == '0' then redis.call('SET', ARGV[at], ARGV[at + 1])
   else redis.call('SET', ARGV[at], ARGV[at + 1], 'PXAT', ARGV[at + 2]) end
@@ -129,6 +134,14 @@ for i = 1, ARGV[14] do
   redis.call('RPUSH', prefix .. 'dead', ARGV[at])
   at = at + 1
 end
+for i = 1, ARGV[15] do
+  stirred(KEYS[4], ARGV[at], now)
+  at = at + 1
+end
+for i = 1, ARGV[16] do
+  told(KEYS[4], ARGV[at], ARGV[at + 1], ARGV[at + 2], now)
+  at = at + 3
+end
 while ARGV[at] do
   redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 1])
   at = at + 2
@@ -141,6 +154,7 @@ redis.call('HINCRBY', meta, 'forgotten', ARGV[9])
 redis.call('HINCRBY', meta, 'dead', ARGV[14])
 return 1
 """.replace("$KEPT", str(CHANGES_MS))
+)
 
 SETTLE = """
 if redis.call('HGET', KEYS[1], 'epoch') == ARGV[1] then
@@ -238,6 +252,7 @@ class Keys:
     users: str
     forgotten: str
     ledgers: str
+    outbox: str
     prefix: str
 
 
@@ -261,6 +276,7 @@ def keys_of(partition: int, generation: int = FIRST_GENERATION) -> Keys:
         users=prefix + "u:",
         forgotten=f"{tag}:x:",
         ledgers=f"{tag}:p:",
+        outbox=f"{tag}:o:",
         prefix=prefix,
     )
 

@@ -113,15 +113,18 @@ def commit_command(claim: Claim, changes: Changes, settings: Settings) -> tuple[
         lists += (field_of(cell), MODULES_BLOCK, increase)
     lists += [encode(record) for record in changes.outbox]
     lists += [msgspec.json.encode(letter) for letter in changes.dead]
+    lists += changes.stirred
+    for told in changes.told:
+        lists += told
     for erased in changes.erased.items():
         lists += erased
     command = (
-        *("EVAL", COMMIT, 3, keys.meta, keys.prefix, keys.erased),
+        *("EVAL", COMMIT, 4, keys.meta, keys.prefix, keys.erased, keys.outbox),
         *(claim.epoch, claim.offset, changes.offset, settings.lease_ms),
         *(",".join(map(str, sorted(days))), 0),
         *(changes.folded, changes.duplicates, changes.forgotten),
         *(len(changes.states), len(hashes), len(changes.counters) + len(changes.modules)),
-        *(len(changes.outbox), len(changes.dead)),
+        *(len(changes.outbox), len(changes.dead), len(changes.stirred), len(changes.told)),
         *lists,
     )
     return command, days
@@ -584,6 +587,10 @@ class RedisStore:
         (reply,) = self._run(self._state, [("HDEL", key, field)])
         return bool(reply)
 
+    def run(self, commands: Sequence[Command]) -> list[Any]:
+        """Commands on the state server, in one trip."""
+        return self._run(self._state, commands)
+
     def set_forgotten(self, partition: int, user_id: str, at_ms: int) -> None:
         """From now on nobody reads what was folded before the erasure."""
         self._run(self._state, [("SET", keys_of(partition).forgotten + user_id, at_ms)])
@@ -739,12 +746,14 @@ class AsyncRedisStore:
         self._log = connect_async(
             settings.log_url or settings.redis_url, settings.store_timeout_ms, log_clustered
         )
+        self._states = connect_async(settings.redis_url, settings.store_timeout_ms, state_clustered)
         self._waits = settings.wait_replicas
         self._generations: dict[int, int] = {}
 
     async def close(self) -> None:
         await self._reads.aclose()
         await self._log.aclose()
+        await self._states.aclose()
 
     async def append(self, records: Mapping[int, Sequence[bytes]]) -> dict[int, int]:
         """Append one entry per partition; returns once every server took it (and WAIT, if set)."""
@@ -846,6 +855,10 @@ class AsyncRedisStore:
         replies = await self._run(self._log, commands)
         newest = [pack_position(reply[0][0].decode()) if reply else 0 for reply in replies]
         return dict(zip(partitions, newest, strict=True))
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """Commands on the state server, in one trip that may take as long as a fold's."""
+        return await self._run(self._states, commands) if commands else []
 
     async def _read(self, commands: Sequence[Command]) -> list[Any]:
         """Reads may be sent again: a server that restarted leaves dead connections in the pool."""

@@ -50,6 +50,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_backlog: Positive = 2_000_000  # events waiting for fold or archive before 503
     memory_high: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.9  # of maxmemory, before 503
 
+    push_webhook_url: str = ""  # held messages go there; empty: they wait to be claimed
+    push_webhook_secret: str = ""  # whsec_…; two, parted by a comma, while it is being changed
+    push_webhook_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 15.0  # of one try
+
     actions: str = ""  # a file of your own in place of the shipped actions.yaml
     objective: str = ""  # … of objective.yaml
     recommend: str = ""  # … of recommend.yaml

@@ -363,3 +363,59 @@ def _rate_slopes(
 def _deviance(scores: NDArray[np.float64], looks: lightgbm.Dataset) -> tuple[str, float, bool]:
     worth = np.asarray(looks.get_label())
     return "deviance", float((np.exp(scores) - worth * scores).mean()), False
+
+
+class RegressionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of a mean, by squared error."""
+
+    trees: Positive = 60
+    leaves: Annotated[int, msgspec.Meta(ge=2, le=256)] = 8
+    learning_rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.05
+    rows_in_leaf: Positive = 100
+    l2: Annotated[float, msgspec.Meta(ge=0)] = 20.0  # in rows
+    columns: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5  # share of them a tree may read
+    bins: Annotated[int, msgspec.Meta(ge=2, le=255)] = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """Fitted trees for a mean: their sum."""
+
+    booster: lightgbm.Booster
+
+    def means(self, rows: Floats) -> NDArray[np.float64]:
+        """float64 [n] by LightGBM itself."""
+        return np.asarray(self.booster.predict(rows, num_threads=1), np.float64)
+
+    def trees(self) -> list[dict[str, Any]]:
+        """The trees as LightGBM dumps them, in order."""
+        dumped: list[dict[str, Any]] = self.booster.dump_model()["tree_info"]
+        return dumped
+
+
+def fit_regression(
+    rows: Floats,
+    truth: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    settings: RegressionSettings,
+    seed: int = 1,
+) -> Regression:
+    """Trees for the mean of `truth` [n]: rows [n, columns], weights [n]."""
+    parameters = {
+        "objective": "regression",
+        "num_leaves": settings.leaves,
+        "learning_rate": settings.learning_rate,
+        "min_data_in_leaf": settings.rows_in_leaf,
+        "lambda_l2": settings.l2,
+        "feature_fraction": settings.columns,
+        "max_bin": settings.bins,
+        # Cross-fitting fits many small ones: threads would wait longer than they work.
+        "num_threads": 1,
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+    }
+    quiet = {"verbosity": -1, "max_bin": settings.bins}
+    learned = lightgbm.Dataset(rows, truth, weight=weights, params=quiet)
+    return Regression(lightgbm.train(parameters, learned, num_boost_round=settings.trees))

@@ -26,7 +26,7 @@ from models.onnx_scorer import INPUT, OUTPUT, OnnxRanker, RankerMeta
 
 PARITY = 1e-5
 OPSET, ML_OPSET, IR_VERSION = 18, 3, 9
-Link = Literal["Sigmoid", "Softmax", "Exp"]
+Link = Literal["Sigmoid", "Softmax", "Exp", "Identity"]
 
 
 class NotEqual(KairosError):

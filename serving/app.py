@@ -28,6 +28,7 @@ from serving.ingest import Accepted, Ingest
 from serving.looking import ItemView, Looking, Readiness
 from serving.metrics import Metrics
 from serving.openapi import documentation
+from serving.outbox_service import HeldMessages
 from serving.page import PageAnswer, PageBody, PageHandler
 from serving.people import StorePeople
 from serving.push import DocumentedScoreBody, Pusher, PushHandler, Scored
@@ -92,6 +93,9 @@ class Deciders:
         people = StorePeople(process.reads)
         pusher = Pusher(people, self.deciding.push_parts, self.log.offer_push)
         self.push = PushHandler(pusher, process.actions, decided.device)
+        self.held = HeldMessages(
+            process.reads, pusher, process.actions, lambda: follower.pressure, metrics
+        )
         self.looking = Looking(process.store, people, follower, self.deciding)
         self.situations = SituationHandler(self.deciding.parts, users)
 
@@ -106,8 +110,10 @@ class Deciders:
         # How long a request may wait for a background thread to give up Python's lock; 5 ms else.
         sys.setswitchinterval(SWITCH_S)
         await self.log.start()
+        await self.held.start()
 
     async def stop(self) -> None:
+        await self.held.stop()
         self.deciding.stop()
         await self.log.stop()
 
@@ -150,6 +156,7 @@ def decide_routes(deciders: Deciders) -> list[Route]:
         Route("GET", "/v1/situation/{user_id}", deciders.situations.get_situation, SERVE,
               summary="What a person is in the middle of, and why it is thought so",
               response_type=SituationNow),
+        *deciders.held.routes(),
         *decision_routes(deciders.decisions),
         Route("GET", "/v1/users/{user_id}", looking.get_user, ADMIN,
               summary="A user's state", response_type=UserProfile),

@@ -19,6 +19,7 @@ from engine.archive import Archive
 from engine.errors import NotFound
 from engine.fold import DeadLetter
 from engine.ids import event_hash, partition_of
+from engine.push_outbox import forget
 from engine.records import EraseRecord, encode
 from engine.redis_keys import ERASURES_KEY
 from engine.redis_store import RedisStore
@@ -141,6 +142,7 @@ class EraseJobs:
         )
         self._count(job, "training rows", self._rows.erase(job.user_ids, job.at_ms))
         self._count(job, "dead letters", self._drop_dead(job))
+        self._count(job, "held messages", self._drop_held(job))
         self._count(job, "states", 0 if job.removed.get("states") else len(job.user_ids))
         self._store.rewrite_append_only_file()
         for user_id in job.user_ids:
@@ -153,6 +155,13 @@ class EraseJobs:
     def _count(self, job: Job, what: str, removed: int) -> None:
         job.removed[what] = job.removed.get(what, 0) + removed
         _save(self._store, job)
+
+    def _drop_held(self, job: Job) -> int:
+        partitions = self._store.settings.partitions
+        return sum(
+            forget(self._store, partition_of(user_id, partitions), user_id)
+            for user_id in job.user_ids
+        )
 
     def _drop_dead(self, job: Job) -> int:
         dropped = 0

@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from engine.errors import KairosError
+from engine.push_outbox import ENDS
+from engine.push_outbox import totals as totals_held
 from engine.redis_store import Progress, RedisStore
 
 METRICS_KEY = "{kairos}:metrics"
@@ -31,6 +33,7 @@ HELP = {
     "releases_refused": ("Releases of models that never served, by reason.", ("reason",)),
     "registry_unavailable": ("Times the registry of models could not be read.", ()),
     "configuration_refused": ("Changed configuration files that could not be taken over.", ()),
+    "webhook": ("Posts of held messages to the webhook, by answer.", ("answer",)),
     "overloaded": ("Requests turned away, by reason.", ("reason",)),
 }
 
@@ -66,6 +69,7 @@ def render(store: RedisStore, partitions: Sequence[int]) -> bytes:
         totals = {key: int(n) for key, n in store.hash_all(METRICS_KEY).items()}
         progress = store.progress(partitions)
         memory = store.memory()
+        held = totals_held(store, partitions)
     except KairosError:
         registry.register(_Families([_gauge("store_up", "1 if the store answers.", 0)]))
         return generate_latest(registry)
@@ -74,6 +78,7 @@ def render(store: RedisStore, partitions: Sequence[int]) -> bytes:
         _gauge("store_memory_ratio", "Used share of the store's maxmemory.", memory),
         *_counters(totals),
         *_of_the_log(progress),
+        *_of_the_outbox(*held),
     ]
     registry.register(_Families(families))
     return generate_latest(registry)
@@ -127,6 +132,16 @@ def _of_the_log(progress: Sequence[Progress]) -> Iterator[Any]:
         yield family
     yield _gauge("fold_lag_events", "Records appended and not yet folded.", lag_events(progress))
     yield _gauge("fold_lag_seconds", "Age of the oldest record not yet folded.", lag_s(progress))
+
+
+def _of_the_outbox(counts: dict[str, int], live: int, ready: int) -> Iterator[Any]:
+    text = "Held messages that were accepted, handed out, or came to each end."
+    family = CounterMetricFamily("kairos_outbox_messages", text, labels=("what",))
+    for what in ("accepted", "handed_out", *ENDS):
+        family.add_metric((what,), counts.get(what, 0))
+    yield family
+    yield _gauge("outbox_waiting", "Held messages that have not ended.", live)
+    yield _gauge("outbox_ready", "Held messages that are ready or being delivered.", ready)
 
 
 def _gauge(name: str, text: str, value: float) -> Any:

@@ -12,7 +12,7 @@ from engine.actions import Actions
 from engine.device import Device
 from engine.errors import InvalidInput, StoreUnavailable
 from engine.events import Id, Time
-from engine.push import Asked, Decided, PushParts, decide_pushes
+from engine.push import Asked, Decided, PushParts, confirm_sent, decide_pushes
 from engine.push_message import (
     Chance,
     Channel,
@@ -148,6 +148,10 @@ class Pusher:
                 if not one.repeated:
                     self._log(one)
         return decided
+
+    async def confirm(self, went_out: Sequence[tuple[str, str]]) -> None:
+        """(user_id, message_id) of messages that went out; raises StoreUnavailable."""
+        await confirm_sent(went_out, self._people)
 
 
 class PushHandler:

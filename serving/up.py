@@ -25,6 +25,7 @@ from engine.redis_store import RedisStore
 from engine.settings import Settings
 from serving import check, embedded
 from serving.configuration import read_configuration
+from serving.webhook import webhook_of
 
 log = logging.getLogger("kairos.up")
 
@@ -51,6 +52,7 @@ def opened_store(
             say(f"warning: {warning}")
         check.fix_partitions(store)
         check.fix_situations(store, read_configuration(settings)[1].situations.names)
+        webhook_of(settings)  # a wrong one ends the start here
         store.close()
         yield settings, server
     finally:

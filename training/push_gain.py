@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from training.push_policies import PerPerson, Still, best_fixed_hour, own_hours
 from training.world import World
 from training.world.calendar import reachable
-from training.world.push_course import Outcome, Policy, live
+from training.world.push_course import Outcome, live
 from training.world.push_oracle import Openness, PushOracle
+from training.world.push_policy import Policy
 from training.world.push_weeks import WEEK, PushWeeks, State, push_weeks
 
 Doubles = NDArray[np.float64]
@@ -37,13 +38,14 @@ Doubles = NDArray[np.float64]
 # be reached, and who has switched them off is lost to them for about as long.
 OPT_OUT_COST = 2.0
 THINNED = (1.0, 0.6, 0.4, 0.25, 0.15, 0.08, 0.03)
-# The oracle (tiring, price) is tuned in hindsight; at a price it sends less.
-TUNED = ((0.25, 0.0), (0.5, 0.0), (0.75, 0.0), (1.0, 0.0), (0.75, 0.05), (0.75, 0.12), (0.75, 0.2),
-         (0.75, 0.3), (0.75, 0.45))  # fmt: skip
+Tuned: TypeAlias = tuple[tuple[float, float], ...]  # (tiring, price)
+# The oracle is tuned in hindsight; at a price it sends less.
+FREE: Tuned = ((0.25, 0.0), (0.5, 0.0), (0.75, 0.0), (1.0, 0.0))
+TUNED: Tuned = (*FREE, (0.75, 0.05), (0.75, 0.12), (0.75, 0.2), (0.75, 0.3), (0.75, 0.45))
 RECIPES = 20  # nothing here turns on them
 NEGLIGIBLE = 1e-3  # visits a person: less between static and oracle is no room to be measured
 STATIC = ("send all", "fixed hour", "own hour")
-NOTHING, ORACLE = "send nothing", "oracle"
+NOTHING, ORACLE, HOUR_ORACLE = "send nothing", "oracle", "oracle by hour"
 
 
 class Learner(Policy, Protocol):
@@ -85,10 +87,12 @@ class Judged:
     learned: Mapping[str, Point]
     static: Mapping[str, Sequence[Point]]  # by THINNED
     oracle: Sequence[Point]  # by TUNED
+    hour_oracle: Sequence[Point]  # one that reads no signals, but the hour
 
     def best(self, name: str) -> Point:
         """A static policy, or the oracle, at the volume that suits it best."""
-        points = self.oracle if name == ORACLE else self.static[name]
+        of = {ORACLE: self.oracle, HOUR_ORACLE: self.hour_oracle} | dict(self.static)
+        points = of[name]
         return max(points, key=lambda point: (point.net, -point.sends))
 
     def share_free(self, name: str) -> float | None:
@@ -161,13 +165,16 @@ def judge(world: World, make: MakeLearner, seed: int, explored: int, judged: int
             name: [of(Still(hour, part), state.copy()) for part in THINNED]
             for name, hour in zip(STATIC, hours, strict=True)
         },
-        oracle=[of(policy, mine) for policy, mine in _oracles(weeks, state)],
+        oracle=[of(*one) for one in _oracles(weeks, state, TUNED)],
+        hour_oracle=[of(*one) for one in _oracles(weeks, state, FREE, signals=False)],
     )
 
 
-def _oracles(weeks: PushWeeks, state: State) -> Iterator[tuple[Policy, State]]:
-    openness = Openness.of(weeks)
-    for tiring, price in TUNED:
+def _oracles(
+    weeks: PushWeeks, state: State, tuned: Tuned, signals: bool = True
+) -> Iterator[tuple[Policy, State]]:
+    openness = Openness.of(weeks, signals)
+    for tiring, price in tuned:
         mine = state.copy()
         yield PushOracle(weeks, openness, mine.lives, OPT_OUT_COST, tiring, price), mine
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from training.over_worlds import interval
 from training.push_gain import (
+    HOUR_ORACLE,
     NOTHING,
     OPT_OUT_COST,
     ORACLE,
@@ -79,6 +80,7 @@ def law_figures(worlds: Sequence[Judged]) -> dict[str, Any]:
         told[f"{name}, thinned"] = lambda one, name=name: one.best(name)  # type: ignore[misc]
     for name in learned:
         told[name] = lambda one, name=name: one.learned[name]  # type: ignore[misc]
+    told[HOUR_ORACLE] = lambda one: one.best(HOUR_ORACLE)
     told[ORACLE] = lambda one: one.best(ORACLE)
     return {
         "people": float(np.mean([one.people for one in worlds])),

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from training.world import Line
 from training.world.lines import Interaction, Push
-from training.world.push_course import DROP, Looks, Outcome, Policy, Verdicts
+from training.world.push_course import Outcome
+from training.world.push_policy import DROP, Looks, Policy, Verdicts
 from training.world.push_weeks import APART, TICK_S, TICKS, PushWeeks
 from training.world.pushes import TAKES, openness
 
@@ -20,7 +21,7 @@ Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 AWAKE = (8, 22)  # local hours in which it explores
-SENT = 0.3  # of the messages it explores with: more would tire people and hide what pushes bring
+SENT = 0.3  # of the messages it explores with: more tires people, and tells no more (docs/world.md)
 SOON_S = 3600.0  # in which a push brings what it brings
 # Tuned on amber and birch.
 MARGIN = 3.0  # times what a push risks that it has to bring

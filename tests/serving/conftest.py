@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hmac
 import itertools
 import json
 import os
@@ -10,8 +12,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,8 @@ from engine.settings import Settings, load_settings
 
 READY_S = 60.0
 STOP_S = 60.0
+WEBHOOK_KEY = base64.b64encode(bytes(range(32))).decode()
+WEBHOOK_TOLERANCE_S = 300
 FAST = {
     "KAIROS_ARCHIVE_INTERVAL_S": "0.3",
     "KAIROS_LEASE_MS": "500",
@@ -200,6 +206,82 @@ def another(tmp_path: Path) -> Iterator[Callable[..., Service]]:
             return stack.enter_context(running(tmp_path / f"home{next(count)}", environ))
 
         yield start
+
+
+class Receiver:
+    """Takes webhooks as others would: it checks signatures, and knows messages by their ids.
+
+    It listens until closed; `answer` gives the status for (webhook-id, how often it has come).
+    """
+
+    secret = f"whsec_{WEBHOOK_KEY}"
+
+    def __init__(self) -> None:
+        self.posts: list[tuple[str, Any]] = []  # webhook-id, body
+        self.refused: list[str] = []
+        self.answer: Callable[[str, int], int] = lambda webhook_id, times: 204
+        self.headers: dict[str, str] = {}
+        self.signed = signed
+        self._lock = threading.Lock()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                receiver._take(self)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/push?from=kairos"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def ids(self, user: str) -> list[str]:
+        """The ids under which a person's messages came, each time one did."""
+        return [id_ for id_, body in self.posts if body["data"]["user_id"] == user]
+
+    def _take(self, request: BaseHTTPRequestHandler) -> None:
+        body = request.rfile.read(int(request.headers["content-length"]))
+        webhook_id = request.headers["webhook-id"]
+        if not signed(request.headers, body, [WEBHOOK_KEY]) or request.path != "/push?from=kairos":
+            self.refused.append(webhook_id)
+            status = 401
+        else:
+            with self._lock:
+                self.posts.append((webhook_id, json.loads(body)))
+                times = sum(id_ == webhook_id for id_, _ in self.posts)
+            status = self.answer(webhook_id, times)
+        request.send_response(status)
+        for name, value in self.headers.items():
+            request.send_header(name, value)
+        request.send_header("content-length", "0")
+        request.end_headers()
+
+
+def signed(headers: Any, body: bytes, keys: list[str]) -> bool:
+    """Whether one of the signatures is by one of the keys, and the time is about now."""
+    webhook_id, at = headers["webhook-id"], headers["webhook-timestamp"]
+    if abs(time.time() - int(at)) > WEBHOOK_TOLERANCE_S:
+        return False
+    told = [part.partition(",") for part in headers["webhook-signature"].split(" ")]
+    for key in keys:
+        digest = hmac.digest(base64.b64decode(key), f"{webhook_id}.{at}.".encode() + body, "sha256")
+        wanted = base64.b64encode(digest).decode()
+        if any(version == "v1" and hmac.compare_digest(wanted, one) for version, _, one in told):
+            return True
+    return False
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    opened = Receiver()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ def point(sends: float, net: float, opt_outs: float = 0.0) -> Point:
 
 
 def world(learned: Point, static: list[Point], oracle: list[Point]) -> Judged:
-    return Judged(10, point(0, 0), point(0, 0), {"ours": learned}, {"send all": static}, oracle)
+    return Judged(10, point(0, 0), point(0, 0), {"ours": learned}, {"send all": static}, oracle, [])
 
 
 def test_the_hull_is_the_best_mixture_of_policies() -> None:
@@ -75,6 +75,7 @@ def test_everyone_has_the_hour_in_which_they_come() -> None:
 def judged() -> Iterator[dict[str, Judged]]:
     with pytest.MonkeyPatch.context() as few:
         few.setattr(push_gain, "THINNED", (1.0, 0.1))
+        few.setattr(push_gain, "FREE", ((0.75, 0.0),))
         few.setattr(push_gain, "TUNED", ((0.75, 0.0), (0.75, 0.2)))
         yield {
             law: judge(World(law, users=200, items=20, seed=3), per_person, 3, explored=3, judged=1)
@@ -91,6 +92,8 @@ def test_the_reference_lies_between_still_policies_and_the_oracle(
     assert 0.1 < share < 1.0
     assert amber.learned["per-person effect"].opt_outs < 0.5 * amber.static["send all"][0].opt_outs
     assert amber.nothing.net == amber.nothing.sends == 0
+    by_hour = amber.best("oracle by hour").net
+    assert max(amber.best(name).net for name in amber.static) < by_hour < amber.best("oracle").net
 
 
 def test_where_pushes_do_nothing_few_are_sent_and_nothing_is_claimed(

@@ -27,6 +27,8 @@ The way of a day, a file a step (docs/world.md lists what the world contains, an
     oracle.py      the best that could have been known; ledger.py: what visits were worth
     simulation.py  World: all of this behind one door
     page_days.py   days of pages as columns, for many policies; shelves.py: what is on them
+    push_weeks.py  weeks of messages, alike for every policy; push_course.py: one lives through them
+    push_policy.py what a push policy is asked and answers; push_oracle.py: the best that can be
 """
 
 from training.world.laws import HELD_OUT, LAWS, TUNING

@@ -19,7 +19,7 @@ from training.world.lines import Line
 from training.world.lives import Lives
 from training.world.moments import Moments, draw_moments, offsets_s, situation_odds
 from training.world.oracle import signal_likelihood
-from training.world.push_course import Looks, Verdicts
+from training.world.push_policy import Looks, Verdicts
 from training.world.push_weeks import TICK_S, TICKS, PushWeeks
 from training.world.pushes import (
     FAILS,
@@ -38,22 +38,23 @@ TIRED = 0.4  # usual fatigue, for what one push more adds to the hazard of the n
 
 @dataclass(frozen=True)
 class Openness:
-    """How open people are to a push as far as signals tell: float, expected."""
+    """How open people are to a push as far as signals, or the hour alone, tell: expected."""
 
-    now: list[Floats]  # by tick, [accounts]
+    now: list[Floats]  # by tick, [persons], the owners of accounts first
     later: Floats  # [accounts, 2, 24, IMAGINED] what it may be, by kind of day and local hour
 
     @classmethod
-    def of(cls, weeks: PushWeeks) -> Openness:
-        """Raises nothing; takes seconds."""
-        accounts = np.arange(weeks.core.people.accounts)
-        now = [_told(weeks, weeks.moment(tick, accounts)) for tick in range(weeks.ticks)]
-        return cls(now, _imagined(weeks))
+    def of(cls, weeks: PushWeeks, signals: bool = True) -> Openness:
+        """For all ticks of the weeks; takes seconds."""
+        now: list[Floats] = []
+        for day in weeks.moments:
+            now += list(_told(weeks, day, signals).reshape(TICKS, -1))
+        return cls(now, _imagined(weeks, signals))
 
 
-def _imagined(weeks: PushWeeks) -> Floats:
+def _imagined(weeks: PushWeeks, signals: bool) -> Floats:
     core = weeks.core
-    shape = (core.people.accounts, 2, TICKS, IMAGINED)
+    shape = (core.people.accounts, 2, TICKS, IMAGINED if signals else 1)
     account, weekend, hour, _ = (column.ravel() for column in np.indices(shape))
     offset_s = offsets_s(weeks.start_s)
     monday_s = weeks.start_s - (weeks.start_s // DAY_S + 3) % 7 * DAY_S
@@ -61,13 +62,14 @@ def _imagined(weeks: PushWeeks) -> Floats:
     at_s = local_s - offset_s[core.people.zone[account]]
     rng = generator(core.seed, "push oracle", core.day)
     moments = draw_moments(core.people, core.sensors, account, at_s, offset_s, rng)
-    return _told(weeks, moments).reshape(shape)
+    return _told(weeks, moments, signals).reshape(shape)
 
 
-def _told(weeks: PushWeeks, moments: Moments) -> Floats:
+def _told(weeks: PushWeeks, moments: Moments, signals: bool) -> Floats:
     people, sensors = weeks.core.people, weeks.core.sensors
     odds = situation_odds(people, moments.person, moments.weekend, moments.hour)
-    odds = odds * signal_likelihood(people, sensors, moments)
+    if signals:
+        odds = odds * signal_likelihood(people, sensors, moments)
     by_situation = (people.purposes[moments.person] * OPEN_FOR).sum(axis=2) * OPEN_IN
     return np.asarray((odds * by_situation).sum(axis=1) / odds.sum(axis=1) * awake(moments.hour))
 
