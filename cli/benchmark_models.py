@@ -22,6 +22,7 @@ from cli import (
     benchmark_estimators,
     benchmark_motion,
     benchmark_pages,
+    benchmark_push_speed,
     benchmark_pushes,
     benchmark_situations,
     benchmark_speed,
@@ -65,6 +66,7 @@ def register(app: typer.Typer) -> None:
     benchmark_motion.register(app)
     benchmark_context.register(app)
     benchmark_pages.register(app)
+    benchmark_push_speed.register(app)
     benchmark_pushes.register(app)
     benchmark_diversity.register(app)
     benchmark_speed.register(app)
