@@ -42,6 +42,7 @@ def score(
 
     Run again after whatever broke it off, it goes on with what is missing.
     """
+    from serving.push_batch import settle_memory
     from serving.push_job import begin, missing, plan
     from serving.ray_push import score_blocks
     from serving.up import opened_store
@@ -66,6 +67,7 @@ def score(
         task = bar.add_task(
             "blocks", total=len(job.blocks), completed=len(job.blocks) - len(blocks)
         )
+        settle_memory()
         started = time.monotonic()
         count = workers or os.cpu_count() or 1
         counts = score_blocks(opened, job, blocks, out, count, lambda _: bar.advance(task))

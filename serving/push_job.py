@@ -22,7 +22,7 @@ from models.registry import open_registry
 from serving.configuration import read_configuration
 from serving.push import MessageBody, to_message
 
-ROWS = 50_000  # of a block: what is lost by a kill, and held in memory
+ROWS = 20_000  # of a block: what is lost by a kill, and held in memory
 FIELDS = frozenset(MessageBody.__struct_fields__)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import Any
 import ray
 
 from engine.settings import Settings
-from serving.push_batch import BatchScorer
+from serving.push_batch import BatchScorer, settle_memory
 from serving.push_job import Block, Job
 
-OBJECTS = 50_000  # new ones before Python looks for garbage; 700 else, for 15 µs a decision
 Done = Callable[[dict[str, int]], None]
 
 
@@ -63,9 +61,7 @@ class _Worker:
 
     def __init__(self, settings: Settings, job: Job, folder: Path) -> None:
         self._scorer = BatchScorer(settings, job, folder)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(OBJECTS)
+        settle_memory()
 
     def score(self, block: Block) -> dict[str, int]:
         return self._scorer.score(block)
