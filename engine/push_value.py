@@ -29,6 +29,9 @@ OWN_HOUR = 30.0  # opens until a person's own hours weigh as much as everyone's
 AROUND_H = 1  # hours on either side that tell of one
 FULL_LOAD = 3.0  # messages; more do not cost more
 Doubles = NDArray[np.float64]
+# float64 [24, 24]: whether one hour of the day tells of another
+NEAR: Doubles = np.array([[(a - b + AROUND_H) % 24 <= 2 * AROUND_H for a in range(24)]
+                          for b in range(24)], np.float64)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +178,9 @@ def own_hours(opens: Sequence[Mapping[int, int]]) -> Doubles:
     for row, of_one in enumerate(opens):
         for hour, count in of_one.items():
             counts[row, hour % 24] += count
-    near = sum(np.roll(counts, away, axis=1) for away in range(-AROUND_H, AROUND_H + 1))
     share = (2 * AROUND_H + 1) / 24
     total = counts.sum(axis=1, keepdims=True)
-    return np.asarray((near + OWN_HOUR * share) / ((total + OWN_HOUR) * share))
+    return np.asarray((counts @ NEAR + OWN_HOUR * share) / ((total + OWN_HOUR) * share))
 
 
 def lifts(model: PushModel, situations: Sequence[str]) -> Doubles:
