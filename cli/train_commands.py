@@ -13,6 +13,7 @@ import typer
 from cli.page_commands import train_page
 from cli.situation_commands import train_situation
 from cli.terminal import NOT_BETTER, complain, console, print_json, say, settings_of
+from cli.train_push import train_push
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -54,8 +55,8 @@ def train(
 ) -> None:
     """Train on the log, evaluate on its latest part, publish what proved better.
 
-    `situation` and `page` are trained apart: on the moments that people labelled, and on what
-    came of pages.
+    `situation`, `page` and `push` are trained apart: on the moments that people labelled, and on
+    what came of pages and of pushes.
 
     Exit code 0: published; 3: not better than what serves; 1: failed.
     """
@@ -66,6 +67,9 @@ def train(
         return
     if names == ["page"]:
         train_page(not no_publish, as_json)
+        return
+    if names == ["push"]:
+        train_push(not no_publish, as_json)
         return
     with _job(names or [], since, until, settings) as (job, registry):
         job = replace(job, publish=not no_publish, search=search)

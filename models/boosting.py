@@ -17,6 +17,7 @@ Floats = NDArray[np.float32]
 PATIENCE = 20  # rounds without gain on held-out rows before an outcome has enough
 HELD_OUT = 20  # held-out rows that came true, and that did not, before these are believed
 THREADS = 2  # more than the cores of a small machine would wait for each other
+FEW_ROWS = 30_000  # fewer than these one thread is through with before a second is awake
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -252,7 +253,7 @@ def fit_binary(
         "bagging_fraction": settings.rows,
         "bagging_freq": 1,
         "max_bin": settings.bins,
-        "num_threads": THREADS,
+        "num_threads": _threads(rows),
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,
@@ -419,3 +420,8 @@ def fit_regression(
     quiet = {"verbosity": -1, "max_bin": settings.bins}
     learned = lightgbm.Dataset(rows, truth, weight=weights, params=quiet)
     return Regression(lightgbm.train(parameters, learned, num_boost_round=settings.trees))
+
+
+def _threads(rows: Floats) -> int:
+    """Threads that spin for each other cost a busy machine a hundred times what they bring."""
+    return THREADS if len(rows) >= FEW_ROWS else 1

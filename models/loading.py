@@ -25,11 +25,13 @@ from models.modules import ModuleModel
 from models.motion import MotionModel
 from models.onnx_scorer import OnnxRanker
 from models.popularity import Popular
+from models.push import LearnedPush
 from models.senses import Senses
 from models.spectral import Spectral
 
 RANKER = "ranker"
 MODULES = "modules"
+PUSH = "push"
 MOTION, CONTEXT, SITUATION = SITUATION_MODELS = ("motion", "context", "situation")
 # model of a release -> the kinds of artifact that may stand for it, and what opens each
 OPENERS: Mapping[str, Mapping[str, Callable[[Artifact], Any]]] = {
@@ -44,6 +46,7 @@ OPENERS: Mapping[str, Mapping[str, Callable[[Artifact], Any]]] = {
     "popular": {"popular": Popular.from_artifact},
     RANKER: {"ranker": OnnxRanker.from_artifact},
     MODULES: {"modules": ModuleModel.from_artifact},
+    PUSH: {"push": LearnedPush.from_artifact},
     MOTION: {"motion": MotionModel.from_artifact},
     CONTEXT: {"context": ContextModel.from_artifact},
     SITUATION: {"looks": LearnedLooks.from_artifact},
@@ -89,9 +92,9 @@ def load(artifacts: Mapping[str, Artifact]) -> Models:
     Raises BadArtifact naming the model.
     """
     opened = {name: open_model(name, artifact) for name, artifact in artifacts.items()}
-    ranker, modules = opened.pop(RANKER, None), opened.pop(MODULES, None)
+    ranker, modules, push = (opened.pop(name, None) for name in (RANKER, MODULES, PUSH))
     senses = {name: opened.pop(name) for name in SITUATION_MODELS if name in opened}
-    return Models(Sources(**opened), ranker, senses, modules)
+    return Models(Sources(**opened), ranker, senses, modules, push)
 
 
 def open_senses(artifacts: Mapping[str, Artifact], version: str, shipped: Senses | None) -> Senses:

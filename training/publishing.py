@@ -15,7 +15,7 @@ from engine.state import FOLD_VERSION
 from engine.times import to_ms
 from models.artifact import Artifact
 from models.index import dimensions_of
-from models.loading import MODULES, RANKER, SITUATION_MODELS, load
+from models.loading import MODULES, PUSH, RANKER, SITUATION_MODELS, load
 from models.onnx_scorer import OnnxRanker
 from models.registry import Registry
 from models.release import Card, Span
@@ -46,8 +46,8 @@ def read_published(registry: Registry, catalog: Catalog) -> Published | None:
     if release is None:
         return None
     artifacts = {v.model: registry.artifact(v).aligned(catalog.by_id) for v in release.versions()}
-    # What situations and modules are like was judged elsewhere, on other things.
-    apart = (*SITUATION_MODELS, MODULES)
+    # What situations, modules and pushes are like was judged elsewhere, on other things.
+    apart = (*SITUATION_MODELS, MODULES, PUSH)
     judged = [version for version in release.versions() if version.model not in apart]
     cards = [registry.card(version) for version in judged]
     ends = [card.data.end for card in cards if card.data is not None and card.data.end]

@@ -6,6 +6,7 @@ ranking knows nothing is spent over the planned looks by a spending function (La
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -39,6 +40,7 @@ def spent(share: float, alpha: float, spending: Spending) -> float:
     return float(2 * norm.sf(norm.isf(alpha / 2) / math.sqrt(min(share, 1.0))))
 
 
+@functools.cache
 def bounds(looks: int, alpha: float = ALPHA, spending: Spending = "obrien_fleming") -> Doubles:
     """float64 [looks]: standard errors above zero that each of equally spaced looks has to show.
 

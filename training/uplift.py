@@ -142,13 +142,14 @@ def by_user(users: Ints, folds: int, seed: int) -> Iterator[Flags]:
 
 def _fit(trial: Trial, learner: Learner, seed: int) -> Regression | Difference:
     if learner == "t":
-        return _fit_arms(trial, seed)
+        return fit_arms(trial, seed)
     treated, control = _out_of_fold_arms(trial, seed)
     scores, weights = (_dr_scores if learner == "dr" else _x_scores)(trial, treated, control)
     return fit_regression(trial.features, scores, weights, EFFECT, seed)
 
 
-def _fit_arms(trial: Trial, seed: int) -> Difference:
+def fit_arms(trial: Trial, seed: int) -> Difference:
+    """A model of the outcome for each arm."""
     arms = [
         fit_regression(
             trial.features[arm], trial.outcome[arm], np.ones(int(arm.sum())), OUTCOME, seed
@@ -163,7 +164,7 @@ def _out_of_fold_arms(trial: Trial, seed: int) -> tuple[Doubles, Doubles]:
     treated, control = np.empty(len(trial.users)), np.empty(len(trial.users))
     # Another seed than the outer folds': the same draw would make the inner ones of unequal size.
     for held_out in by_user(trial.users, INNER_FOLDS, seed + 1):
-        arms = _fit_arms(trial.some(~held_out), seed)
+        arms = fit_arms(trial.some(~held_out), seed)
         treated[held_out] = arms.treated.means(trial.features[held_out])
         control[held_out] = arms.control.means(trial.features[held_out])
     return treated, control
@@ -187,3 +188,8 @@ def _x_scores(trial: Trial, treated: Doubles, control: Doubles) -> tuple[Doubles
     e = trial.propensity
     imputed = np.where(trial.treated, trial.outcome - control, treated - trial.outcome)
     return imputed, np.where(trial.treated, (1 - e) / e, e / (1 - e))
+
+
+def doubly_robust(trial: Trial, seed: int = 1) -> Doubles:
+    """float64 [n]: scores whose mean given the features is the effect, models cross-fitted."""
+    return _dr_scores(trial, *_out_of_fold_arms(trial, seed))[0]
