@@ -23,6 +23,7 @@ from cli import (
     benchmark_motion,
     benchmark_pages,
     benchmark_push,
+    benchmark_push_speed,
     benchmark_pushes,
     benchmark_situations,
     benchmark_speed,
@@ -67,6 +68,7 @@ def register(app: typer.Typer) -> None:
     benchmark_context.register(app)
     benchmark_pages.register(app)
     benchmark_push.register(app)
+    benchmark_push_speed.register(app)
     benchmark_pushes.register(app)
     benchmark_diversity.register(app)
     benchmark_speed.register(app)

@@ -14,6 +14,7 @@ from cli import (
     config_commands,
     log_commands,
     model_commands,
+    push_commands,
     store_commands,
     train_commands,
 )
@@ -30,6 +31,7 @@ store_commands.register(app)
 benchmark_models.register(benchmark.app)
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(model_commands.app, name="models")
+app.add_typer(push_commands.app, name="push")
 
 
 @app.callback()

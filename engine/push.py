@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
+
 from engine.catalog import Catalog
 from engine.decisions import new_decision_id
 from engine.errors import StoreUnavailable
@@ -40,7 +42,7 @@ from engine.push_look import Days, Glimpse, Look, Person
 from engine.push_message import Chance, PushDecision, Reason, Scores
 from engine.push_person import Verdict, settle
 from engine.push_reasons import reasons_of
-from engine.push_value import Prospects, PushModel, lifts, own_hours
+from engine.push_value import Doubles, Effects, Prospects, PushModel, lifts, own_hours
 from engine.situation import Moment, Situations
 from engine.times import HOUR_MS
 
@@ -160,7 +162,7 @@ def decide_known(
     found: dict[int, Decided] = {}
     glimpses: dict[int, Glimpse] = {}
     first: dict[tuple[str, str], int] = {}
-    moments = _Moments(parts, at_ms)
+    moments = _moments(asked, people, at_ms, parts)
     for place, one in enumerate(asked):
         person = people[one.user_id]
         key = person.user_id, one.message.message_id
@@ -168,16 +170,17 @@ def decide_known(
             continue  # asked twice at once
         said = person.ledger.decided.get(one.message.message_id)
         if said is not None and _holds(said, person, one.again, at_ms):
-            found[place] = _decided(one, person, said, moments.of(one, person), [], parts, True)
+            found[place] = _decided(one, person, said, moments[place], [], parts, True)
         else:
-            glimpses[place] = _glimpse(one, person, said, moments, days, parts)
-    looks = _look(glimpses, days, parts)
+            glimpses[place] = _glimpse(one, person, said, moments[place], days, parts)
+    lift = lifts(parts.model, parts.situations.names)
+    looks = _look(glimpses, days, parts, lift)
     changed = []
     for person, places in _by_person(glimpses).values():
         of_person = [looks[place] for place in places]
         shares = [_share(look, parts) if explore else 0.0 for look in of_person]
         verdicts = settle(of_person, shares, parts.file)
-        decisions = [_decision(verdict, parts) for verdict in verdicts]
+        decisions = [_decision(verdict, parts, lift) for verdict in verdicts]
         for place, look, decision in zip(places, of_person, decisions, strict=True):
             glimpse = look.glimpse
             found[place] = _decided(
@@ -191,21 +194,18 @@ def decide_known(
     return [found[place] for place in range(len(asked))], changed
 
 
-class _Moments:
-    """The moment of each person, read once a call for all messages that come without a device."""
-
-    def __init__(self, parts: PushParts, at_ms: int) -> None:
-        self._situations = parts.situations
-        self._at_ms = at_ms
-        self._known: dict[str, Moment] = {}
-
-    def of(self, asked: Asked, person: Person) -> Moment:
-        if asked.device is not None:
-            return self._situations.read(person.state, asked.device, self._at_ms)
-        if person.user_id not in self._known:
-            read = self._situations.read(person.state, None, self._at_ms)
-            self._known[person.user_id] = read
-        return self._known[person.user_id]
+def _moments(
+    asked: Sequence[Asked], people: Mapping[str, Person], at_ms: int, parts: PushParts
+) -> list[Moment]:
+    """Of each; a person's is read once for all messages that come without a device."""
+    places = enumerate(asked)
+    keys = [place if one.device else people[one.user_id].user_id for place, one in places]
+    wanted = {
+        key: (people[one.user_id].state, one.device) for key, one in zip(keys, asked, strict=True)
+    }
+    read = parts.situations.read_many(list(wanted.values()), at_ms)
+    by_key = dict(zip(wanted, read, strict=True))
+    return [by_key[key] for key in keys]
 
 
 def _holds(said: PushDecision, person: Person, again: bool, at_ms: int) -> bool:
@@ -223,13 +223,12 @@ def _glimpse(
     asked: Asked,
     person: Person,
     said: PushDecision | None,
-    moments: _Moments,
+    moment: Moment,
     days: Days,
     parts: PushParts,
 ) -> Glimpse:
     assert parts.key is not None
     message, at_ms = asked.message, days.at_ms
-    moment = moments.of(asked, person)
     sends = settled(person.ledger, person.state, at_ms)
     item = None if message.item_id is None else parts.catalog.by_id.get(message.item_id)
     out = held_out(parts.key, person.user_id, parts.file.holdout)
@@ -244,8 +243,10 @@ def _glimpse(
     return Glimpse(asked, person, sends, moment, gates, ahead, row, drawn, said)
 
 
-def _look(glimpses: Mapping[int, Glimpse], days: Days, parts: PushParts) -> dict[int, Look]:
-    """The model is asked once for all."""
+def _look(
+    glimpses: Mapping[int, Glimpse], days: Days, parts: PushParts, lift: Doubles
+) -> dict[int, Look]:
+    """The model is asked once for all; those with the same cells ahead are weighed together."""
     some = list(glimpses.values())
     if not some:
         return {}
@@ -254,32 +255,42 @@ def _look(glimpses: Mapping[int, Glimpse], days: Days, parts: PushParts) -> dict
         [one.message for one in some],
         [one.moment.probabilities for one in some],
     )
-    told = zip(
-        effects.p_open.tolist(), effects.uplift.tolist(), effects.opt_out.tolist(), strict=True
-    )
-    lift = lifts(parts.model, parts.situations.names)
+    alike: dict[int, list[int]] = {}
+    for number, one in enumerate(some):
+        alike.setdefault(id(one.ahead), []).append(number)  # `days` makes each once
+    looks: dict[int, Look] = {}
+    for numbers in alike.values():
+        group = [some[number] for number in numbers]
+        found = _look_alike(group, effects.of(numbers), days, parts, lift)
+        looks |= dict(zip(numbers, found, strict=True))
+    return {place: looks[number] for number, place in enumerate(glimpses)}
+
+
+def _look_alike(
+    group: Sequence[Glimpse], effects: Effects, days: Days, parts: PushParts, lift: Doubles
+) -> list[Look]:
+    ahead, states = group[0].ahead, [one.person.state for one in group]
+    moments = [one.moment for one in group]
+    likely = parts.situations.ahead(states, moments, ahead.start_ms, ahead.hour_of_week)
     prospects = Prospects(parts.model, lift, parts.file.costs)
-    found = {}
-    for (place, one), effect in zip(glimpses.items(), told, strict=True):
-        state, ahead = one.person.state, one.ahead
-        likely = parts.situations.ahead(state, one.moment, ahead.start_ms, ahead.hour_of_week)
-        prospect = prospects.of(
-            effect,
-            one.message,
-            likely,
-            own_hours({} if state.push is None else state.push.opens),
-            ahead.hour_of_week,
-            ahead.start_ms - days.at_ms,
-            _ages_h(one, days.at_ms),
-        )
-        found[place] = days.look(one, prospect, likely)
-    return found
+    prospect = prospects.of(
+        effects,
+        [one.message for one in group],
+        likely,
+        own_hours([{} if state.push is None else state.push.opens for state in states]),
+        np.array([prospects.load(_ages_h(one, days.at_ms)) for one in group]),
+        ahead.hour_of_week,
+        ahead.start_ms - days.at_ms,
+    )
+    return days.looks(group, prospect, likely)
 
 
 def _ages_h(glimpse: Glimpse, at_ms: int) -> list[float]:
     """Of messages that tire the person of such a one: an inbox and pushes are two things."""
-    alike = (send for send in glimpse.sends if send.channel == glimpse.message.channel)
-    return [max(at_ms - send.at_ms, 0) / HOUR_MS for send in alike]
+    channel = glimpse.message.channel
+    return [
+        max(at_ms - send.at_ms, 0) / HOUR_MS for send in glimpse.sends if send.channel == channel
+    ]
 
 
 def _by_person(glimpses: Mapping[int, Glimpse]) -> dict[str, tuple[Person, list[int]]]:
@@ -298,17 +309,16 @@ def _share(look: Look, parts: PushParts) -> float:
     return max(explore.share, explore.new_category) if known < explore.until else explore.share
 
 
-def _decision(verdict: Verdict, parts: PushParts) -> PushDecision:
+def _decision(verdict: Verdict, parts: PushParts, lift: Doubles) -> PushDecision:
     look, choice = verdict.look, verdict.choice
     glimpse, cell = look.glimpse, choice.cell
     at_ms, before = glimpse.moment.at_ms, glimpse.before
-    lift = lifts(parts.model, parts.situations.names)
     send = choice.action == "send"
     return PushDecision(
         new_decision_id(partition_of(glimpse.person.user_id, parts.people.partitions), at_ms),
         look.message.message_id,
         choice.action,
-        reasons_of(verdict, parts.situations.names, lift.tolist()),
+        reasons_of(verdict, parts.situations.names, lift),
         at_ms,
         look.message.expires_ms,
         _scores(look, cell),

@@ -56,10 +56,8 @@ def held_out(key: bytes, user_id: str, share: float) -> bool:
 
 def best(values: Doubles, opened: NDArray[np.bool_]) -> int | None:
     """The open cell of the highest value above 0, the earliest of equals; None: there is none."""
-    if not opened.any():
-        return None
-    cell = int(np.argmax(np.where(opened, values, -np.inf)))
-    return cell if values[cell] > 0 else None
+    cell = int(np.where(opened, values, -np.inf).argmax())
+    return cell if opened[cell] and values[cell] > 0 else None
 
 
 def choose(values: Doubles, opened: NDArray[np.bool_], share: float, drawn: Draws) -> Choice:

@@ -97,21 +97,19 @@ def make_row(
     at_ms = moment.at_ms
     push = state.push or _NONE
     ages = [at_ms - send.at_ms for send in sends]
-    category_week = sum(
-        age < 7 * DAY_MS and send.category == message.category
-        for age, send in zip(ages, sends, strict=True)
-    )
+    category = message.category
+    week = [send.category for send, age in zip(sends, ages, strict=True) if age < 7 * DAY_MS]
     went, opened = _sent(push), push.totals.get("opened", 0)
-    same = [one for one in push.recent if one.category == message.category]
+    same = [one for one in push.recent if one.category == category]
     device_ms, device = newest_device(state, at_ms) or (0, None)
     fresh = device is not None and at_ms - device_ms <= FRESH_MS
     angle = 2 * math.pi * moment.hour / 24
     return [
-        float(sum(age < DAY_MS for age in ages)),
-        float(sum(age < 7 * DAY_MS for age in ages)),
-        float(sum(age < 28 * DAY_MS for age in ages)),
-        float(category_week),
-        sum(math.exp2(-age / LOAD_HALF_LIFE_MS) for age in ages),
+        float(len([age for age in ages if age < DAY_MS])),
+        float(len(week)),
+        float(len([age for age in ages if age < 28 * DAY_MS])),
+        float(week.count(category)),
+        float(sum([math.exp2(-age / LOAD_HALF_LIFE_MS) for age in ages])),
         math.log1p(max(min(ages), 0) / HOUR_MS) if ages else NAN,
         math.log1p(went),
         _rate(opened, went),
@@ -186,7 +184,7 @@ def _sent(push: PushHistory) -> int:
 
 
 def _opened(heard: Sequence[Heard]) -> int:
-    return sum(one.status == "opened" for one in heard)
+    return len([one for one in heard if one.status == "opened"])
 
 
 def _rate(opened: int, sent: int) -> float:
@@ -194,12 +192,12 @@ def _rate(opened: int, sent: int) -> float:
 
 
 def _share_at(opens: Mapping[int, int], hour: int) -> float:
-    near = sum(count for at, count in opens.items() if (at - hour + 1) % 24 <= 2)
+    near = sum([count for at, count in opens.items() if (at - hour + 1) % 24 <= 2])
     return (near + 3) / (sum(opens.values()) + 24)
 
 
 def _acts(state: UserState, which: str, half_life_ms: int, at_ms: int) -> float:
-    total = sum(getattr(counter, which) for counter in state.actions.values())
+    total = sum([getattr(counter, which) for counter in state.actions.values()])
     return math.log1p(max(read_decayed(state, total, half_life_ms, at_ms), 0.0)) if total else 0.0
 
 

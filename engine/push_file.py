@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,6 +117,7 @@ class PushFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return frozenset([*self.passes.get(urgency, []), *self.passes.get(channel, [])])
 
 
+@functools.lru_cache(maxsize=4096)
 def minute_of(clock: str) -> int:
     """Minute of the day of "22:00"; raises ValueError."""
     found = CLOCK.fullmatch(clock)

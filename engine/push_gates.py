@@ -238,6 +238,8 @@ def _sent(
 def _capped(
     sends: Sequence[Send], message: Message, cap: Cap, at_ms: int, digest: bool
 ) -> Barrier | None:
+    if len(sends) < cap.most:
+        return None
     group = _group(sends, message, cap)
     if group is None or (digest and any(_joins(send, at_ms) for send in group)):
         return None

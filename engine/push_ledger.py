@@ -107,6 +107,8 @@ def _told(state: UserState) -> dict[str, Heard]:
 
 def confirmed(sends: Sequence[Send], state: UserState) -> list[Send]:
     """Sends, of which those that went out stay so however much else is told afterwards."""
+    if not any(send.until_ms for send in sends):
+        return list(sends)
     told = _told(state)
     return [
         msgspec.structs.replace(send, until_ms=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -73,15 +73,11 @@ class Look:
     likely: NDArray[np.float64]  # [cells, situations]
     opens_ms: Times  # the first open moment of each cell
     opened: Bools
+    wish: int | None  # the best open cell, None where none is worth it
 
     @property
     def message(self) -> Message:
         return self.glimpse.message
-
-    @property
-    def wish(self) -> int | None:
-        """The best open cell, None where none is worth it."""
-        return best(self.prospect.value, self.opened)
 
     @property
     def worth(self) -> float:
@@ -101,10 +97,10 @@ class Look:
     def behind(self, barrier: Barrier) -> Look:
         """The same with one more thing to wait for."""
         gates = replace(self.gates, barriers=(*self.gates.barriers, barrier))
-        opens_ms, opened = _behind(
-            gates, self.glimpse.ahead, self.opens_ms, self.message.expires_ms
-        )
-        return replace(self, gates=gates, opens_ms=opens_ms, opened=opened)
+        ends = [self.message.expires_ms]
+        [opens_ms], [opened] = _behind([gates], self.glimpse.ahead, self.opens_ms[None], ends)
+        wish = best(self.prospect.value, opened)
+        return replace(self, gates=gates, opens_ms=opens_ms, opened=opened, wish=wish)
 
 
 @dataclass(slots=True)
@@ -123,12 +119,22 @@ class Days:
             self._cells[key] = look_ahead(zone, self.at_ms, hours)
         return self._cells[key]
 
-    def look(self, glimpse: Glimpse, prospect: Prospect, likely: NDArray[np.float64]) -> Look:
-        """A glimpse with what a model made of it."""
-        gates, ahead = glimpse.gates, glimpse.ahead
-        opens_ms = self._by_clocks(gates, ahead)
-        opens_ms, opened = _behind(gates, ahead, opens_ms, glimpse.message.expires_ms)
-        return Look(glimpse, gates, prospect, likely, opens_ms, opened)
+    def looks(
+        self, glimpses: Sequence[Glimpse], prospect: Prospect, likely: NDArray[np.float64]
+    ) -> list[Look]:
+        """Glimpses of the same cells with what a model made of them, [n, cells] each."""
+        ahead = glimpses[0].ahead
+        by_clocks = np.stack([self._by_clocks(one.gates, ahead) for one in glimpses])
+        expires_ms = [one.message.expires_ms for one in glimpses]
+        opens_ms, opened = _behind([one.gates for one in glimpses], ahead, by_clocks, expires_ms)
+        values = np.where(opened, prospect.value, -np.inf)
+        cells = values.argmax(axis=1)
+        worth_it = (values.max(axis=1) > 0).tolist()
+        return [
+            Look(one, one.gates, prospect.of(n), likely[n], opens_ms[n], opened[n], wish)
+            for n, (one, cell) in enumerate(zip(glimpses, cells.tolist(), strict=True))
+            for wish in (cell if worth_it[n] else None,)
+        ]
 
     def _by_clocks(self, gates: Gates, ahead: Ahead) -> Times:
         key = gates.zone, len(ahead.start_ms), gates.quiet, gates.digest_at
@@ -139,14 +145,25 @@ class Days:
         return self._opens[key]
 
 
-def _behind(gates: Gates, ahead: Ahead, opens_ms: Times, expires_ms: int) -> tuple[Times, Bools]:
-    """When each cell opens, and whether it does before it ends: [cells] each."""
-    start = ahead.start_ms
-    if gates.never is not None:
-        return opens_ms, np.zeros(len(start), np.bool_)
-    if gates.open_ms > start[0]:
-        opens_ms = np.maximum(opens_ms, gates.opens(gates.open_ms))
-    ends = np.append(start[1:], max(int(start[-1]) + 1, expires_ms))
-    opened = (opens_ms < ends) & (opens_ms < expires_ms)
-    opened[0] &= opens_ms[0] == start[0]  # now, or it is another time
-    return opens_ms, opened
+def _behind(
+    gates: Sequence[Gates], ahead: Ahead, opens_ms: Times, expires_ms: Sequence[int]
+) -> tuple[Times, Bools]:
+    """When each cell opens behind barriers, and whether it does before it ends: [n, cells] each.
+
+    `opens_ms` [n, cells] is when it opens by the clock alone.
+    """
+    start, last_ms = ahead.start_ms, int(ahead.start_ms[-1])
+    free_ms = [
+        one.opens(one.open_ms) if one.never is None and one.open_ms > start[0] else 0
+        for one in gates
+    ]
+    upto_ms = [
+        0 if one.never is not None else ms for one, ms in zip(gates, expires_ms, strict=True)
+    ]
+    found = np.maximum(opens_ms, np.array(free_ms, np.int64)[:, None])
+    ends = np.empty(found.shape, np.int64)
+    ends[:, :-1] = start[1:]
+    ends[:, -1] = np.maximum(expires_ms, last_ms + 1)
+    opened = (found < ends) & (found < np.array(upto_ms, np.int64)[:, None])
+    opened[:, 0] &= found[:, 0] == start[0]  # now, or it is another time
+    return found, opened

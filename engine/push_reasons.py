@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
 
+from engine.push_ahead import MINUTE_MS
 from engine.push_message import Reason
 from engine.push_person import Verdict
-from engine.times import DAY_MS, zone
+from engine.push_value import Doubles
+from engine.times import zone
 
 NEVER_MS = 1 << 61
 TELLING = 1.15  # times as likely, from which it is said
 
 
-def reasons_of(verdict: Verdict, situations: Sequence[str], lift: Sequence[float]) -> list[Reason]:
+def reasons_of(verdict: Verdict, situations: Sequence[str], lift: Doubles) -> list[Reason]:
     """What led to it, the strongest first; `lift` is how welcome a message is in each situation."""
     look, choice = verdict.look, verdict.choice
     at_ms = look.glimpse.moment.at_ms
@@ -37,10 +40,15 @@ def reasons_of(verdict: Verdict, situations: Sequence[str], lift: Sequence[float
 
 def clock(name: str, at_ms: int, now_ms: int) -> str:
     """A time as the person's clock shows it: 18:40, or Thursday 09:10."""
-    local, now = (datetime.fromtimestamp(ms / 1000, zone(name) or UTC) for ms in (at_ms, now_ms))
+    return _clock(name, at_ms // MINUTE_MS, now_ms // MINUTE_MS)
+
+
+@functools.lru_cache(maxsize=4096)
+def _clock(name: str, at_min: int, now_min: int) -> str:
+    local, now = (datetime.fromtimestamp(at * 60, zone(name) or UTC) for at in (at_min, now_min))
     if local.date() == now.date():
         return f"{local:%H:%M}"
-    return f"{local:%A %H:%M}" if at_ms - now_ms < 6 * DAY_MS else f"{local:%d %B %H:%M}"
+    return f"{local:%A %H:%M}" if at_min - now_min < 6 * 24 * 60 else f"{local:%d %B %H:%M}"
 
 
 def _barrier(verdict: Verdict, at_ms: int) -> Reason:
@@ -65,16 +73,17 @@ def _measured(verdict: Verdict, at_ms: int) -> Reason:
     return Reason("measured", f"{done} by the toss of a coin, to measure what messages change")
 
 
-def _moment(verdict: Verdict, situations: Sequence[str], lift: Sequence[float]) -> Reason:
+def _moment(verdict: Verdict, situations: Sequence[str], lift: Doubles) -> Reason:
     look, cell = verdict.look, verdict.choice.cell
     at_ms = look.glimpse.moment.at_ms
     until = clock(look.gates.zone, int(look.opens_ms[cell]), at_ms)
     opens = look.prospect.p_open
     times = float(opens[cell] / max(opens[0], 1e-9))
-    gained = (look.likely[cell] - look.likely[0]) * np.asarray(lift)
-    then = situations[int(np.argmax(gained))]
+    gained = (look.likely[cell] - look.likely[0]) * lift
+    most = int(gained.argmax())
+    then = situations[most]
     told = f"opens are {times:.1f} × likelier" if times >= TELLING else "it is worth more"
-    why = f" {then.replace('_', ' ')}" if then != "unknown" and gained.max() > 0.02 else " then"
+    why = f" {then.replace('_', ' ')}" if then != "unknown" and gained[most] > 0.02 else " then"
     return Reason("better_moment", f"held until about {until}: {told}{why}")
 
 

@@ -29,6 +29,9 @@ OWN_HOUR = 30.0  # opens until a person's own hours weigh as much as everyone's
 AROUND_H = 1  # hours on either side that tell of one
 FULL_LOAD = 3.0  # messages; more do not cost more
 Doubles = NDArray[np.float64]
+# float64 [24, 24]: whether one hour of the day tells of another
+NEAR: Doubles = np.array([[(a - b + AROUND_H) % 24 <= 2 * AROUND_H for a in range(24)]
+                          for b in range(24)], np.float64)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,11 @@ class Effects:
     p_open: Doubles  # chance that it is opened
     uplift: Doubles  # P(goal | sent) − P(goal | not sent), before fatigue
     opt_out: Doubles  # chance that pushes are switched off because of it
+
+    def of(self, places: Sequence[int]) -> Effects:
+        """Those of some."""
+        some = np.array(places, np.intp)
+        return Effects(self.p_open[some], self.uplift[some], self.opt_out[some])
 
 
 class PushModel(Protocol):
@@ -102,12 +110,18 @@ class Assumptions:
 
 @dataclass(frozen=True, slots=True)
 class Prospect:
-    """One message over the cells ahead, [cells]; costs and values in goals × its value."""
+    """Messages over the cells ahead, [cells] of one or [n, cells]; in goals × a message's value."""
 
     value: Doubles
     uplift: Doubles
     p_open: Doubles
     fatigue_cost: Doubles
+
+    def of(self, number: int) -> Prospect:
+        """That of one message."""
+        return Prospect(
+            self.value[number], self.uplift[number], self.p_open[number], self.fatigue_cost[number]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,52 +134,53 @@ class Prospects:
 
     def of(
         self,
-        effect: tuple[float, float, float],
-        message: Message,
+        effects: Effects,
+        messages: Sequence[Message],
         likely: Doubles,
         own_hours: Doubles,
+        loads: Doubles,
         hours_of_week: NDArray[np.intp],
         away_ms: NDArray[np.int64],
-        ages_h: Sequence[float],
     ) -> Prospect:
-        """Of a message with (p_open, uplift, opt_out) now.
+        """[n, cells] of messages with those effects [n] now.
 
-        `likely` [cells, situations] sums to 1, `own_hours` [24] is a person's share of everyone's
-        lift, `away_ms` [cells] from now, `ages_h` of the messages that the person got.
+        `likely` [n, cells, situations] sums to 1, `own_hours` [n, 24] is a person's share of
+        everyone's lift, `away_ms` [cells] from now, `loads` [n] of the messages that people got.
         """
-        p_open, uplift, opt_out = effect
-        hours = self.model.hour_lift[hours_of_week] * own_hours[hours_of_week % 24]
+        uplift, per_push = effects.uplift[:, None], self.model.fatigue_per_push
+        load, worth = loads[:, None], np.array([[one.value] for one in messages])
+        hours = self.model.hour_lift[hours_of_week] * own_hours[:, hours_of_week % 24]
         shape = (likely @ self.lift) * hours
-        shape = shape / max(float(shape[0]), 1e-3)
-        half_life_ms = self.model.half_life_h * HOUR_MS
-        load = sum(math.exp2(-age / self.model.half_life_h) for age in ages_h)
-        tired = load * np.exp2(-away_ms / half_life_ms)
-        fresh = np.maximum(1.0 - self.model.fatigue_per_push * tired, 0.0)
-        rises = uplift * shape if uplift > 0 else np.full(len(shape), uplift)
-        changes = rises * fresh
-        takes = self.model.fatigue_per_push * min(load, FULL_LOAD)
-        cost = np.maximum(rises, 0.0) * takes * message.value
+        shape /= np.maximum(shape[:, :1], 1e-3)
+        tired = load * np.exp2(-away_ms / (self.model.half_life_h * HOUR_MS))
+        rises = np.where(uplift > 0, uplift * shape, uplift)
+        changes = rises * np.maximum(1.0 - per_push * tired, 0.0)
+        cost = np.maximum(rises, 0.0) * (per_push * np.minimum(load, FULL_LOAD)) * worth
         waiting = 1.0 - np.minimum(self.costs.wait_per_h * away_ms / HOUR_MS, 1.0)
-        hazard = opt_out if message.channel == "push" else 0.0
+        wakes = np.array([one.channel == "push" for one in messages])
+        hazard = np.where(wakes, effects.opt_out, 0.0)[:, None]
         risk = hazard * self.costs.opt_out * (1.0 + tired)
         # An opt-out costs goals of any message, so it is not a matter of this one's value.
-        value = (changes * message.value - cost) * waiting - risk
-        return Prospect(value, changes, np.minimum(p_open * shape, 1.0), cost)
+        value = (changes * worth - cost) * waiting - risk
+        return Prospect(value, changes, np.minimum(effects.p_open[:, None] * shape, 1.0), cost)
+
+    def load(self, ages_h: Sequence[float]) -> float:
+        """Messages that somebody got so long ago, each halved every half-life."""
+        return sum([math.exp2(-age / self.model.half_life_h) for age in ages_h])
 
 
-def own_hours(opens: Mapping[int, int]) -> Doubles:
-    """float64 [24]: how many times as readily as others a person opens at each local hour.
+def own_hours(opens: Sequence[Mapping[int, int]]) -> Doubles:
+    """float64 [n, 24]: how many times as readily as others people open at each local hour.
 
     Shrunk to one (an empirical Bayes estimate of a share under a Dirichlet prior of OWN_HOUR).
     """
-    if not opens:
-        return np.ones(24)
-    counts = np.zeros(24)
-    for hour, count in opens.items():
-        for near in range(-AROUND_H, AROUND_H + 1):
-            counts[(hour + near) % 24] += count
+    counts = np.zeros((len(opens), 24))
+    for row, of_one in enumerate(opens):
+        for hour, count in of_one.items():
+            counts[row, hour % 24] += count
     share = (2 * AROUND_H + 1) / 24
-    return (counts + OWN_HOUR * share) / ((sum(opens.values()) + OWN_HOUR) * share)
+    total = counts.sum(axis=1, keepdims=True)
+    return np.asarray((counts @ NEAR + OWN_HOUR * share) / ((total + OWN_HOUR) * share))
 
 
 def lifts(model: PushModel, situations: Sequence[str]) -> Doubles:

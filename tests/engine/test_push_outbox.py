@@ -23,7 +23,7 @@ from engine.push_outbox import (
     partition_of_claim,
     totals,
 )
-from engine.push_outbox_scripts import MOST_A_PERSON
+from engine.push_outbox_scripts import ID_LENGTH, MOST_A_PERSON
 from engine.records import DecidedMoment, MomentRecord
 from engine.redis_keys import keys_of
 from engine.redis_store import AsyncRedisStore
@@ -98,6 +98,18 @@ class Desk:
         key = keys_of(partition_of(user, self.bench.partitions)).outbox + of
         for member in self.bench.client.zrange(key, 0, -1):
             self.bench.client.zadd(key, {member: 1})
+
+    def expire(self, user: str, name: str = "m") -> None:
+        """A message is past its time."""
+        prefix = keys_of(partition_of(user, self.bench.partitions)).outbox
+        client, id_ = (
+            self.bench.client,
+            self.bench.client.hget(f"{prefix}u:{user}", name)[:ID_LENGTH],
+        )
+        client.hset(f"{prefix}m:{id_.decode()}", "expires", now_ms() - 1)
+        client.hset(f"{prefix}u:{user}", name, b"%s:%d" % (id_, now_ms() - 1))
+        for of in ("due", "ready"):
+            client.zadd(prefix + of, {id_: 1}, xx=True)
 
     def left_over(self) -> list[bytes]:
         """All keys of outboxes but the counts."""
@@ -231,13 +243,13 @@ def test_a_reservation_that_is_over_when_it_is_told_is_asked_for_again(play: Any
 @pytest.mark.parametrize("until", ["waiting", "ready", "delivering"])
 def test_messages_expire_in_every_state(play: Any, until: str) -> None:
     async def scene(desk: Desk) -> None:
-        await desk.outbox.add([held("u", expires_in=300)])
+        await desk.outbox.add([held("u")])
         [due] = await desk.take()
         await desk.settle(due, "hold" if until == "waiting" else "send")
         if until == "delivering":
             [given] = await desk.claim()
         assert await desk.state("u") == until
-        await asyncio.sleep(0.35)
+        desk.expire("u")
         assert await desk.claim() == []
         assert await desk.take() == []
         assert await desk.state("u") == "expired"
@@ -357,10 +369,11 @@ def test_claims_are_shared_out(play: Any) -> None:
 
 def test_one_person_cannot_fill_the_store(play: Any) -> None:
     async def scene(desk: Desk) -> None:
-        soon = [held("u", f"soon{n}", expires_in=300) for n in range(10)]
+        soon = [held("u", f"soon{n}") for n in range(10)]
         await desk.outbox.add([*soon, *(held("u", f"m{n}") for n in range(MOST_A_PERSON - 10))])
         assert await desk.outbox.add([held("u", "more")]) == [Added.TOO_MANY]
-        await asyncio.sleep(0.35)
+        for message in soon:
+            desk.expire("u", message.message.message_id)
         assert await desk.outbox.add([held("u", "more")]) == [Added.TAKEN]  # for those expired
 
     play(scene)
