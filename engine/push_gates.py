@@ -223,12 +223,12 @@ def _sent(
     if "caps" not in passed:
         found += [one for cap in file.caps if (one := _capped(sends, message, cap, at_ms, digest))]
     alike = [send for send in sends if send.channel == message.channel]
+    if digest:  # what goes out in one digest goes out together
+        alike = [send for send in alike if not _joins(send, at_ms)]
     if "gap" not in passed and alike and file.gap_min:
         last = alike[-1]
         free_ms = last.at_ms + round(file.gap_min * MINUTE_MS)
-        # What goes out in one digest goes out together.
-        together = digest and last.digest and last.at_ms // SLOT_MS == at_ms // SLOT_MS
-        if free_ms > at_ms and not together:
+        if free_ms > at_ms:
             ago = f"{_ago(at_ms - last.at_ms)} ago, {file.gap_min:g} min apart at least"
             text = f"another message went out {ago}"
             found.append(Barrier("gap", free_ms, text))

@@ -189,6 +189,16 @@ def test_a_digest_goes_out_together(clock: str, clocks: list[str], expected: str
     assert found == expected
 
 
+def test_what_joins_a_digest_keeps_its_distance_from_others() -> None:
+    # Regression: only the last message was looked at, and that was of the same digest.
+    state = person(push_digest=True)
+    receipt, first = sent("18:01"), sent("18:01", digest=True)
+
+    found = opens(at("18:02"), file=PushFile(gap_min=10), state=state, sends=receipt + first)
+
+    assert found == "03-10T18:11"
+
+
 def test_who_asked_for_a_digest_of_a_category_gets_others_at_once() -> None:
     assert opens(at("12:00"), file=DIGEST, state=person(push_digest=["offers"])) == "03-10T12:00"
     assert opens(at("12:00"), file=DIGEST, state=person(push_digest=["news"])) == "03-10T18:00"
