@@ -21,6 +21,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.push_features import COLUMN
 from engine.push_file import Assumed, Costs
 from engine.push_message import Message
 from engine.times import HOUR_MS
@@ -103,9 +104,11 @@ class Assumptions:
         messages: Sequence[Message],
         probabilities: Sequence[Sequence[float]],
     ) -> Effects:
-        """The same of everyone."""
+        """The same of everyone, but that those who get many sooner switch off."""
         told = self._assumed.p_open, self._assumed.uplift, self._assumed.opt_out
-        return Effects(*(np.full(len(rows), value) for value in told))
+        p_open, uplift, opt_out = (np.full(len(rows), value) for value in told)
+        load = np.array([row[COLUMN["load"]] for row in rows], np.float64)
+        return Effects(p_open, uplift, opt_out * (1.0 + load))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,7 @@ class Prospects:
         waiting = 1.0 - np.minimum(self.costs.wait_per_h * away_ms / HOUR_MS, 1.0)
         wakes = np.array([one.channel == "push" for one in messages])
         hazard = np.where(wakes, effects.opt_out, 0.0)[:, None]
-        risk = hazard * self.costs.opt_out * (1.0 + tired)
+        risk = hazard * self.costs.opt_out * (1.0 + tired) / (1.0 + load)
         # An opt-out costs goals of any message, so it is not a matter of this one's value.
         value = (changes * worth - cost) * waiting - risk
         return Prospect(value, changes, np.minimum(effects.p_open[:, None] * shape, 1.0), cost)
