@@ -36,7 +36,7 @@ PLATFORMS = ("ios", "android", "web")
 DEVICES = ("phone", "tablet", "watch", "web")
 URGENCIES = ("low", "normal", "high", "transactional")
 PRIOR_OPENS, PRIOR_SENT = 1.0, 10.0  # what is assumed of somebody who was sent nothing
-ARM = 5.0
+ARM = 20.0  # trials that either arm starts with, at the rate of both
 LOAD_HALF_LIFE_MS = 2 * DAY_MS
 
 # name -> what it is. The order is the row's; a change makes every published push model unfit.
@@ -202,7 +202,7 @@ def _acts(state: UserState, which: str, half_life_ms: int, at_ms: int) -> float:
 
 
 def _arms(push: PushHistory, at_s: int) -> tuple[float, float, float]:
-    """trials, own_effect, own_base: each arm starts from ARM trials at the rate of both."""
+    """trials, own_effect, own_base: each arm shrunk by ARM."""
     arms = arms_at(push, at_s)
     trials = arms[SENT] + arms[KEPT]
     rate = (arms[SENT_REACHED] + arms[KEPT_REACHED] + 1) / (trials + 2)

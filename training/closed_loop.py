@@ -100,6 +100,10 @@ class SimulatedLog:
         if len(self._kept) >= ROWS_AT_ONCE:
             self._write_rows()
 
+    def tell(self, record: UserLogRecord) -> None:
+        """A record of what was decided."""
+        self._append(partition_of(record.user_id, PARTITIONS), record)
+
     def settle(self) -> None:
         """Archive what came since the last time."""
         self._write_rows()

@@ -18,6 +18,7 @@ from models.push import (
     OF_MOMENT,
     OPENNESS,
     LearnedPush,
+    Linear,
     PushMeta,
     blind,
     of_the_week,
@@ -35,9 +36,10 @@ LEAST = 1e-9
 FOLDS = 3  # of users, for chances of an open that effects are told by
 FEWEST_OF_CATEGORY = 50  # messages; one with fewer is like all
 PEOPLE = (  # what tells of a person whether pushes do anything
+    "own_effect",
     *(OPENNESS, "open_rate", "open_rate_lately", "open_rate_category", "dismiss_rate", "sent"),
     *("acts_day", "acts_month", "hours_since_act", "days_known"),
-    *("trials", "own_effect", "own_base"),
+    *("trials", "own_base"),
 )
 OPEN_TREES = BinarySettings(trees=100, leaves=8, rows_in_leaf=50, columns=0.5)
 
@@ -134,7 +136,7 @@ def find_parts(seen: Seen, priors: Priors, seed: int = 1) -> Parts:
     overall, cells = _cells(seen, random, scores, left * lifts.hour[random.hour], lifts)
     share = left * lifts.of(random.probabilities, random.hour)
     base = left * lifts.hour[random.hour] * _of_cells(random, cells, overall, lifts)
-    person = fit_person(PEOPLE, seen.people[of], scores - base, share)
+    person = _fit_people(seen.people[of], scores - base, share)
     known = pushes.some(pushes.measured & ~np.isnan(pushes.opted_out))
     meta = PushMeta(
         version=to_rfc3339(int(pushes.at_ms.max(initial=0))),
@@ -151,6 +153,22 @@ def find_parts(seen: Seen, priors: Priors, seed: int = 1) -> Parts:
         random_decisions=dict(Counter(one.category for one in random.messages)),
     )
     return Parts(fatigue, lifts, left, meta)
+
+
+def _fit_people(values: Floats, rest: Doubles, share: Doubles) -> Linear:
+    """What people's columns [n, PEOPLE] add; their own trials are asked first, and by themselves.
+
+    Beside a dozen columns that say little, one shrinkage for all would take most of what they say.
+    """
+    own = fit_person(PEOPLE[:1], values[:, :1], rest, share)
+    found = own.sums(values[:, :1]) if own.names else np.zeros(len(values))
+    others = fit_person(PEOPLE[1:], values[:, 1:], rest - share * found, share)
+    return Linear(
+        own.names + others.names,
+        own.centers + others.centers,
+        own.scales + others.scales,
+        own.weights + others.weights,
+    )
 
 
 def _cells(

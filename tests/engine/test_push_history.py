@@ -84,9 +84,9 @@ def test_a_persons_own_effect_is_what_the_arms_say(make: Any) -> None:
     at_ms = NOW + 50 * 24 * HOUR_MS
     row = make_row(kept, [], Message("x", "news", at_ms + HOUR_MS), Moment(at_ms, 0, 0, None, 8, 0))
 
-    # Each arm starts from five trials at the rate of both, 21/42.
-    assert row[COLUMN["own_effect"]] == pytest.approx((20 + 2.5) / 25 - 2.5 / 25)
-    assert row[COLUMN["own_base"]] == pytest.approx(0.1)
+    # Each arm starts from twenty trials at the rate of both, 21/42.
+    assert row[COLUMN["own_effect"]] == pytest.approx(30 / 40 - 10 / 40)
+    assert row[COLUMN["own_base"]] == pytest.approx(0.25)
 
 
 def test_two_states_of_a_person_add_their_trials() -> None:
