@@ -20,6 +20,7 @@ from engine.times import DAY_MS, HOUR_MS, LATEST_MS, zone
 MINUTE_MS = 60_000
 SOON_MS = 15 * MINUTE_MS
 LAST_MS = LATEST_MS - DAY_MS
+JUMP_MS = 5 * MINUTE_MS
 MOST_CELLS = 7 * 24  # who may wait longer is looked at again
 Minutes = tuple[int, int]  # of the local day: from, until
 
@@ -91,11 +92,25 @@ def next_minute(name: str, at_ms: int, minute: int) -> int:
 
 def leave(name: str, at_ms: int, stretch: Minutes) -> int:
     """The first moment from then on that is not in a stretch of the local day."""
-    for _ in range(3):  # a clock that is put back enters the stretch once more
-        if not is_within(minute_of_day(name, at_ms), stretch):
+    for _ in range(9):  # a clock that is put back enters the stretch once more
+        if is_within(minute_of_day(name, at_ms), stretch) or _jumps(name, at_ms, JUMP_MS, stretch):
+            at_ms = max(next_minute(name, at_ms, stretch[1]), at_ms + MINUTE_MS)
+        elif _jumps(name, at_ms, -JUMP_MS, stretch):
+            at_ms += MINUTE_MS
+        else:
             break
-        at_ms = max(next_minute(name, at_ms, stretch[1]), at_ms + MINUTE_MS)
     return at_ms
+
+
+def _jumps(name: str, at_ms: int, by_ms: int, stretch: Minutes) -> bool:
+    """Whether the clock jumps between here and there, and there it is in the stretch.
+
+    A jump may skip the margins that a stretch has for clocks that differ.
+    """
+    there_ms = at_ms + by_ms
+    return offset_ms(name, at_ms) != offset_ms(name, there_ms) and is_within(
+        minute_of_day(name, there_ms), stretch
+    )
 
 
 def widen(stretch: Minutes, by_min: int) -> Minutes:

@@ -237,15 +237,27 @@ def test_a_reservation_ends_before_quiet_hours(
     assert to_rfc3339(until)[11:16] == expected
 
 
+def test_clocks_may_differ_where_a_clock_jumps_into_quiet_hours() -> None:
+    # Regression: Pyongyang went from 23:30 to 00:00, past the margin before 23:53.
+    state, file = person(time_zone="Asia/Pyongyang", quiet_hours="23:53-09:53"), FILE
+    jump = ms("2018-05-04T15:00:00Z")
+    early, late = (jump - minutes * MINUTE_MS for minutes in (8, 4))
+
+    assert gates(early, state=state).opens(early) == early
+    until = gates(early, state=state).reserved_until(early, 1 << 50, file)
+    assert jump - 6 * MINUTE_MS <= until < jump - 5 * MINUTE_MS + 1
+    assert to_rfc3339(gates(late, state=state).opens(late))[11:16] == "00:58"  # 09:58 there
+
+
 def test_no_reservation_enters_the_hour_that_comes_twice() -> None:
-    state, file = person(time_zone="Europe/Berlin", quiet_hours="02:05-02:50"), PushFile(
+    state, file = person(time_zone="Europe/Berlin", quiet_hours="02:05-02:45"), PushFile(
         quiet_hours=NIGHT, reserve_min=60
     )  # fmt: skip
-    start = ms("2026-10-25T00:56:00Z")  # 02:56, an hour before 02:56
+    start = ms("2026-10-25T00:51:00Z")  # 02:51, an hour before 02:51
     found = gates(start, file=file, state=state)
 
     assert found.opens(start) == start
-    assert to_rfc3339(found.reserved_until(start, 1 << 50, file))[11:16] == "00:59"
+    assert to_rfc3339(found.reserved_until(start, 1 << 50, file))[11:16] == "00:54"
 
 
 def test_switches() -> None:

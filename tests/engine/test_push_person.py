@@ -46,9 +46,10 @@ def look(
     ahead = days.ahead(gates.zone, message.expires_ms)
     count = len(ahead.start_ms)
     worth = np.array([*values, *[values[-1]] * count][:count], np.float64)
-    told = Asked("u", message), Person("u", known), list(sends), moment
-    glimpse = Glimpse(*told, gates, ahead, [], drawn, before)
-    return days.look(glimpse, Prospect(worth, worth, worth, worth), np.zeros((count, 1)))
+    asked = Asked("u", message), Person("u", known), list(sends), moment
+    glimpse = Glimpse(*asked, gates, ahead, [], drawn, before)
+    each = worth[None]
+    return days.looks([glimpse], Prospect(each, each, each, each), np.zeros((1, count, 1)))[0]
 
 
 def actions(verdicts: Sequence[Verdict]) -> list[str]:
