@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def push_gain(
-    learner: Annotated[str, typer.Option(help="Who learns to push.")] = "per-person",
+    learner: Annotated[str, typer.Option(help="Who learns to push.")] = "kairos",
     law: Annotated[list[str] | None, typer.Option(help=LAWS_TOLD)] = None,
     users: Annotated[int, typer.Option(help="People of a world.")] = 400,
     explored: Annotated[int, typer.Option(help="Weeks in which it explores.")] = 8,

@@ -301,8 +301,8 @@ def _by_person(glimpses: Mapping[int, Glimpse]) -> dict[str, tuple[Person, list[
 
 
 def _share(look: Look, parts: PushParts) -> float:
-    """How much of such messages is drawn by chance."""
-    if look.message.urgency == "transactional":
+    """How much of such messages is drawn by chance, once: at the first look."""
+    if look.message.urgency == "transactional" or look.glimpse.before is not None:
         return 0.0
     explore = parts.file.explore
     known = parts.model.random_decisions.get(look.message.category, 0)

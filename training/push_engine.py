@@ -1,8 +1,7 @@
 """Kairos as a policy of simulated push weeks: the real gates, values, draws, fold and training.
 
 The world's clock takes the place of ours, ledgers lie in memory. The exploring weeks are those of a
-new category: every message is drawn by chance. Then models are trained from the log, and two
-policies go on from there: Kairos, and Kairos that knows of no situation.
+new category: every message is drawn by chance. Then a model is trained from the log, and decides.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from models.registry import Registry
 from models.signing import Keyring
 from training.closed_loop import PARTITIONS, SimulatedLog, make_log
 from training.push import PushSettings, learn_push
+from training.push_gain import OPT_OUT_COST
 from training.push_log import read_pushes
 from training.push_report import PushReport
 from training.replay import WholeLog
@@ -39,10 +39,9 @@ from training.world.push_course import Outcome
 from training.world.push_policy import Looks, Policy, Verdicts
 from training.world.push_weeks import PushWeeks
 
-OPT_OUT_COST = 2.0
 NEW_UNTIL = 500  # random decisions of a category
 KEY = b"a key of simulated weeks"
-GOAL = Goal("open", 1.0)
+GOAL = Goal("open", 24.0)
 
 
 class _Nobody:
@@ -96,7 +95,7 @@ class EnginePolicy:
         """It is trained once."""
 
     def retrain(self, lived: Outcome, at_s: float) -> Mapping[str, Policy]:
-        """Models from the log so far; both go on from their own copy of it."""
+        """A model from the log so far."""
         self.log.advance(round(at_s * 1000))
         self.log.settle()
         pushes = read_pushes(WholeLog(self.log.archive, None), PARTITIONS)
@@ -143,6 +142,16 @@ def engine_learner(world: World, weeks: PushWeeks, seed: int, situations: bool) 
     explore = msgspec.structs.replace(file.explore, until=NEW_UNTIL)
     told = msgspec.structs.replace(file, costs=costs, explore=explore)
     return EnginePolicy(log, home, told, seed, OPT_OUT_COST, situations)
+
+
+def kairos(world: World, weeks: PushWeeks, seed: int) -> EnginePolicy:
+    """As it is."""
+    return engine_learner(world, weeks, seed, True)
+
+
+def kairos_blind(world: World, weeks: PushWeeks, seed: int) -> EnginePolicy:
+    """Without a word from any phone."""
+    return engine_learner(world, weeks, seed, False)
 
 
 def _verdict(decided: Decided) -> bool | float:

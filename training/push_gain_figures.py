@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from training.over_worlds import interval
+from training.push_engine import kairos, kairos_blind
 from training.push_gain import (
     HOUR_ORACLE,
     NOTHING,
@@ -26,7 +27,11 @@ from training.push_gain import (
 )
 from training.world import World
 
-LEARNERS: dict[str, MakeLearner] = {"per-person": per_person}
+LEARNERS: dict[str, MakeLearner] = {
+    "kairos": kairos,
+    "kairos-blind": kairos_blind,
+    "per-person": per_person,
+}
 FEWEST = 2  # worlds of which an interval is told
 
 
