@@ -40,7 +40,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 test: setup
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 demo: setup
 	$(BIN)/kairos demo $(ARGS)

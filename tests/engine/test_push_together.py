@@ -103,7 +103,8 @@ def test_prospects_are_those_of_each_cell_by_itself() -> None:
             changes = rises * max(1 - model.fatigue_per_push * tired, 0)
             takes = model.fatigue_per_push * min(loads[row], FULL_LOAD)
             worth = (changes - max(rises, 0) * takes) * messages[row].value
-            risk = effects.opt_out[row] * costs.opt_out * (1 + tired) * (row != 2)
+            grows = (1 + tired) / (1 + loads[row])
+            risk = effects.opt_out[row] * costs.opt_out * grows * (row != 2)
             value = worth * (1 - costs.wait_per_h * cell) - risk
             assert found.of(row).value[cell] == pytest.approx(value)
             assert found.p_open[row, cell] == pytest.approx(min(effects.p_open[row] * shape, 1))
