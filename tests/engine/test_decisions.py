@@ -48,8 +48,11 @@ def test_an_id_says_where_its_record_lies(place: tuple[int, int]) -> None:
     assert all(len(decision_id) == 28 and decision_id.isascii() for decision_id in ids)
 
 
+OURS = "AQADAAABnBw4pABTrQuo_HCCIbS2"  # made once: workers have to agree on what there is to test
+
+
 def altered(position: int, byte: int) -> str:
-    raw = bytearray(base64.urlsafe_b64decode(new_decision_id(3, NOW)))
+    raw = bytearray(base64.urlsafe_b64decode(OURS))
     raw[position] = byte
     return base64.urlsafe_b64encode(bytes(raw)).decode()
 
@@ -57,7 +60,7 @@ def altered(position: int, byte: int) -> str:
 @pytest.mark.parametrize(
     "foreign",
     ["", "d", "order-4711", "é" * 28, "=" * 28, "\ud800", "A" * 28, "AQ" * 20, " " * 28]
-    + [new_decision_id(3, NOW) + end for end in ("=", "\n", "A", "AAAA")]
+    + [OURS + end for end in ("=", "\n", "A", "AAAA")]
     + [altered(0, 2), altered(1, 0xFF), altered(3, 0xFF)],
 )
 def test_an_id_of_another_system_has_no_place(foreign: str) -> None:
