@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.push_history import (
-    KEPT,
-    KEPT_REACHED,
-    SENT,
-    SENT_REACHED,
+    ARM_COUNTS,
+    REACHED,
+    SOON,
+    TRIED,
     Heard,
     PushHistory,
     arms_at,
@@ -56,6 +56,7 @@ TABLE: Mapping[str, str] = {
     "opens_at_hour": "share of opens within an hour of this local hour, smoothed by a day's",
     "trials": "log1p of messages that a coin sent or left out and whose time is over",
     "own_effect": "how much oftener the goal was reached where one was sent, both arms smoothed",
+    "own_effect_soon": "… within an hour, which chance blurs less",
     "own_base": "how often it was where none was, smoothed",
     # the person
     "acts_day": "log1p of acts, halved every day",
@@ -201,14 +202,22 @@ def _acts(state: UserState, which: str, half_life_ms: int, at_ms: int) -> float:
     return math.log1p(max(read_decayed(state, total, half_life_ms, at_ms), 0.0)) if total else 0.0
 
 
-def _arms(push: PushHistory, at_s: int) -> tuple[float, float, float]:
-    """trials, own_effect, own_base: each arm shrunk by ARM."""
+def _arms(push: PushHistory, at_s: int) -> tuple[float, float, float, float]:
+    """trials, own_effect, own_effect_soon, own_base."""
     arms = arms_at(push, at_s)
-    trials = arms[SENT] + arms[KEPT]
-    rate = (arms[SENT_REACHED] + arms[KEPT_REACHED] + 1) / (trials + 2)
-    sent = (arms[SENT_REACHED] + ARM * rate) / (arms[SENT] + ARM)
-    kept = (arms[KEPT_REACHED] + ARM * rate) / (arms[KEPT] + ARM)
-    return math.log1p(trials), sent - kept, kept
+    sent, kept = arms[:ARM_COUNTS], arms[ARM_COUNTS:]
+    with_one, without = _shrunk(sent, kept, REACHED)
+    soon, soon_without = _shrunk(sent, kept, SOON)
+    trials = math.log1p(sent[TRIED] + kept[TRIED])
+    return trials, with_one - without, soon - soon_without, without
+
+
+def _shrunk(sent: Sequence[int], kept: Sequence[int], what: int) -> tuple[float, float]:
+    """How often it came about in either arm, shrunk to both by ARM trials."""
+    rate = (sent[what] + kept[what] + 1) / (sent[TRIED] + kept[TRIED] + 2)
+    return (sent[what] + ARM * rate) / (sent[TRIED] + ARM), (kept[what] + ARM * rate) / (
+        kept[TRIED] + ARM
+    )
 
 
 def _place(name: str | None, names: Sequence[str]) -> float:

@@ -16,7 +16,10 @@ from engine.records import InteractionRecord, PushDecisionRecord, PushRecord
 HEARD = 100  # messages heard of; no cap may be higher
 PUSHED = 20  # items that messages were about
 TRIALS = 20  # that are not over yet
-SENT, SENT_REACHED, KEPT, KEPT_REACHED = range(4)
+SOON_S = 3600  # whoever was brought by a message has mostly come by then
+# Places of an arm's counts; those of the arm that was left out follow after ARM_COUNTS.
+TRIED, REACHED, SOON = range(3)
+ARM_COUNTS = 3
 # Of two things told of a message, the later one here holds: what was seen did not fail.
 _FURTHER = ("sent", "failed", "delivered", "dismissed", "opened")
 
@@ -38,6 +41,7 @@ class Trial(NamedTuple):
     action: str  # that reaches the goal
     sent: bool
     reached: bool = False
+    soon: bool = False  # reached within SOON_S
 
 
 class PushHistory(msgspec.Struct, array_like=True):
@@ -49,7 +53,7 @@ class PushHistory(msgspec.Struct, array_like=True):
     switched: dict[str, tuple[int, bool]] = {}  # category ("" is all) -> since, enabled
     pushed: list[tuple[int, int]] = []  # items of messages let go: dense id, unix s
     trials: list[Trial] = []  # oldest first
-    arms: list[int] = []  # of trials that are over: SENT, SENT_REACHED, KEPT, KEPT_REACHED
+    arms: list[int] = []  # of trials that are over: the sent ones' counts, the others'
 
 
 def hear(push: PushHistory, r: PushRecord, hour_of_week: int) -> None:
@@ -83,7 +87,7 @@ def acted(push: PushHistory, r: InteractionRecord) -> None:
     """Take in an act that may be the goal of trials."""
     at_s = r.ts // 1000
     push.trials = [
-        one._replace(reached=True)
+        one._replace(reached=True, soon=one.soon or at_s <= one.since_s + SOON_S)
         if one.action == r.action and one.since_s <= at_s <= one.until_s
         else one
         for one in push.trials
@@ -91,13 +95,14 @@ def acted(push: PushHistory, r: InteractionRecord) -> None:
 
 
 def arms_at(push: PushHistory, at_s: int) -> list[int]:
-    """int [4]: what is known of both arms at a time."""
-    found = list(push.arms) or [0, 0, 0, 0]
+    """int [2 · ARM_COUNTS]: what is known of both arms at a time."""
+    found = list(push.arms) or [0] * (2 * ARM_COUNTS)
     for trial in push.trials:
         if trial.until_s < at_s:
-            arm = SENT if trial.sent else KEPT
-            found[arm] += 1
-            found[arm + 1] += trial.reached
+            arm = 0 if trial.sent else ARM_COUNTS
+            found[arm + TRIED] += 1
+            found[arm + REACHED] += trial.reached
+            found[arm + SOON] += trial.soon
     return found
 
 
@@ -116,7 +121,9 @@ def join_pushes(push: PushHistory, other: PushHistory) -> None:
     push.pushed = sorted([*other.pushed, *push.pushed], key=lambda one: one[1])[-PUSHED:]
     push.trials = sorted([*other.trials, *push.trials])[-TRIALS:]
     if other.arms:
-        push.arms = [a + b for a, b in zip(push.arms or [0] * 4, other.arms, strict=True)]
+        push.arms = [
+            a + b for a, b in zip(push.arms or [0] * len(other.arms), other.arms, strict=True)
+        ]
 
 
 def _heard(recent: Sequence[Heard], news: Heard) -> list[Heard]:

@@ -36,11 +36,12 @@ LEAST = 1e-9
 FOLDS = 3  # of users, for chances of an open that effects are told by
 FEWEST_OF_CATEGORY = 50  # messages; one with fewer is like all
 PEOPLE = (  # what tells of a person whether pushes do anything
-    "own_effect",
+    *("own_effect", "own_effect_soon"),
     *(OPENNESS, "open_rate", "open_rate_lately", "open_rate_category", "dismiss_rate", "sent"),
     *("acts_day", "acts_month", "hours_since_act", "days_known"),
     *("trials", "own_base"),
 )
+OWN = 2  # of them, a person's own trials
 OPEN_TREES = BinarySettings(trees=100, leaves=8, rows_in_leaf=50, columns=0.5)
 
 
@@ -160,9 +161,11 @@ def _fit_people(values: Floats, rest: Doubles, share: Doubles) -> Linear:
 
     Beside a dozen columns that say little, one shrinkage for all would take most of what they say.
     """
-    own = fit_person(PEOPLE[:1], values[:, :1], rest, share)
-    found = own.sums(values[:, :1]) if own.names else np.zeros(len(values))
-    others = fit_person(PEOPLE[1:], values[:, 1:], rest - share * found, share)
+    own = fit_person(PEOPLE[:OWN], values[:, :OWN], rest, share)
+    picked = [PEOPLE.index(name) for name in own.names]
+    others = fit_person(
+        PEOPLE[OWN:], values[:, OWN:], rest - share * own.sums(values[:, picked]), share
+    )
     return Linear(
         own.names + others.names,
         own.centers + others.centers,

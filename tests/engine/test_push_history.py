@@ -39,12 +39,12 @@ def test_both_arms_are_counted_once_their_time_is_over(make: Any) -> None:
     fold(state, make.act("u", action="open", ts=NOW + HOUR_MS + 2000))  # counts once
 
     assert state.push is not None
-    assert arms_at(state.push, NOW // 1000 + 7199) == [0, 0, 0, 0]
-    assert arms_at(state.push, NOW // 1000 + 7201) == [1, 1, 0, 0]
-    assert arms_at(state.push, NOW // 1000 + 4 * 3600) == [1, 1, 1, 1]
+    assert arms_at(state.push, NOW // 1000 + 7199) == [0] * 6
+    assert arms_at(state.push, NOW // 1000 + 7201) == [1, 1, 1, 0, 0, 0]
+    assert arms_at(state.push, NOW // 1000 + 4 * 3600) == [1, 1, 0, 1, 1, 1]
     fold(state, decision(3, "send", NOW + 10 * HOUR_MS))
     fold(state, make.act("u", action="open", ts=NOW + 13 * HOUR_MS))  # too late
-    assert arms_at(state.push, NOW // 1000 + 20 * 3600) == [2, 1, 1, 1]
+    assert arms_at(state.push, NOW // 1000 + 20 * 3600) == [2, 1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,4 @@ def test_two_states_of_a_person_add_their_trials() -> None:
     fold(other, decision(3, "drop", NOW + 5 * HOUR_MS))
     join(one, other)
     assert one.push is not None
-    assert arms_at(one.push, NOW // 1000 + 10 * 3600) == [1, 0, 2, 0]
+    assert arms_at(one.push, NOW // 1000 + 10 * 3600) == [1, 0, 0, 2, 0, 0]
