@@ -172,14 +172,19 @@ class Feed:
         self._store = RedisStore.connect(settings)
         self._partitions = settings.partitions
         self._folder = Folder(self._store, settings.partitions, FoldRules())
-        claims = [self._store.claim("fuzz", p) for p in range(settings.partitions)]
-        self._claims = {claim.partition: claim for claim in claims if claim is not None}
+        self._claims = {p: self._claimed(p) for p in range(settings.partitions)}
 
     def __enter__(self) -> Feed:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._store.close()
+
+    def _claimed(self, partition: int) -> Claim:
+        """The right to fold it, once whoever folded there before has let it go."""
+        while (claim := self._store.claim("fuzz", partition)) is None:
+            time.sleep(0.1)
+        return claim
 
     def fold(self, records: Iterable[Any]) -> tuple[float, float]:
         """Fold records; the monotonic seconds at which it began and was done."""

@@ -144,8 +144,9 @@ class ModuleCounts:
 
     def _within(self, names: tuple[str, ...]) -> NDArray[np.int64]:
         """int64 [names known]: the place of each in an axis, −1 where it has none."""
-        places = np.full(len(self._names), -1)
+        known = dict(self._names)  # more may come in meanwhile
+        places = np.full(len(known), -1)
         for place, name in enumerate(names):
-            if name in self._names:
-                places[self._names[name]] = place
+            if name in known:
+                places[known[name]] = place
         return places

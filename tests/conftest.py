@@ -30,6 +30,12 @@ NOW = 1_770_000_000_000  # 2026-02-02T02:40:00Z
 ITEMS = 200
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers of pytest-xdist ignore Ctrl-C, and so would all that they start."""
+    if hasattr(config, "workerinput"):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The embedded server, as `kairos up` starts it."""

@@ -41,7 +41,7 @@ from training.world.push_weeks import PushWeeks
 
 NEW_UNTIL = 500  # random decisions of a category
 KEY = b"a key of simulated weeks"
-# Within an hour sleeping dogs cost nothing yet; within a day most people come anyway (amber, birch).
+# In an hour nobody was driven away yet, within a day most come anyway (tried on amber and birch).
 GOAL = Goal("open", 4.0)
 
 

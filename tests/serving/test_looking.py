@@ -19,6 +19,10 @@ ROUTES = {
     "/v1/events": {"post"},
     "/v1/page": {"post"},
     "/v1/push/score": {"post"},
+    "/v1/push/outbox": {"post", "delete"},
+    "/v1/push/outbox/claim": {"post"},
+    "/v1/push/outbox/ack": {"post"},
+    "/v1/push/outbox/{user_id}/{message_id}": {"get", "delete"},
     "/v1/recommend": {"post"},
     "/v1/decisions/{decision_id}": {"get"},
     "/v1/users/{user_id}/decisions": {"get"},
@@ -77,8 +81,10 @@ def test_metrics_are_prometheus_text(client: httpx.Client) -> None:
         "degraded", "configuration_refused", "overloaded", "events_appended", "events_folded",
         "events_duplicate",
         "events_forgotten", "events_dead", "events_archived",
+        "outbox_messages", "webhook",
     }  # fmt: skip
-    gauges = {"store_up", "store_memory_ratio", "fold_lag_events", "fold_lag_seconds"}
+    gauges = {"store_up", "store_memory_ratio", "fold_lag_events", "fold_lag_seconds",
+              "outbox_waiting", "outbox_ready"}  # fmt: skip
     assert {name: found[name].type for name in found} == {
         **{f"kairos_{name}": "counter" for name in counters},
         **{f"kairos_{name}": "gauge" for name in gauges},
