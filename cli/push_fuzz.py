@@ -41,6 +41,7 @@ from engine.redis_store import AsyncRedisStore, RedisStore
 from engine.settings import Settings
 from engine.situation import Situations
 from engine.situation_rules import load_situations
+from engine.store import Claim
 from serving.people import StorePeople
 from training.push_truth import (
     KINDS,
