@@ -179,12 +179,14 @@ class Feed:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for claim in self._claims.values():
+            self._store.release(claim)
         self._store.close()
 
     def _claimed(self, partition: int) -> Claim:
-        """The right to fold it, once whoever folded there before has let it go."""
-        while (claim := self._store.claim("fuzz", partition)) is None:
-            time.sleep(0.1)
+        claim = self._store.claim("fuzz", partition)
+        if claim is None:
+            raise RuntimeError(f"somebody else folds partition {partition} of this server")
         return claim
 
     def fold(self, records: Iterable[Any]) -> tuple[float, float]:
