@@ -157,7 +157,8 @@ def _decayed(state: UserState, counter: Counter, at_ms: int) -> DecayedCounter:
 def _push(person: Person, caps: Sequence[Cap], at_ms: int) -> PushView:
     push = person.state.push or PushHistory()
     sends = settled(person.ledger, person.state, at_ms)
-    held = [one for one in person.ledger.decided.values() if one.action == "hold"]
+    decided = (kept.read() for kept in person.ledger.decided.values())
+    held = [one for one in decided if one.action == "hold"]
     coming = sorted((one.hold_until_ms or 0, one.message_id, one) for one in held)
     return PushView(
         push.totals,

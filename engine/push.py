@@ -32,6 +32,7 @@ from engine.push_ledger import (
     Ledger,
     confirmed,
     is_answer,
+    keep,
     last_failure_s,
     mark_sent,
     prune,
@@ -168,7 +169,7 @@ def decide_known(
         key = person.user_id, one.message.message_id
         if first.setdefault(key, place) != place:
             continue  # asked twice at once
-        said = person.ledger.decided.get(one.message.message_id)
+        said = person.ledger.said(one.message.message_id)
         if said is not None and _holds(said, person, one.again, at_ms):
             found[place] = _decided(one, person, said, moments[place], [], parts, True)
         else:
@@ -363,7 +364,7 @@ def _next_ledger(
     sends, decided = confirmed(person.ledger.sends, person.state), dict(person.ledger.decided)
     for look, decision in zip(looks, decisions, strict=True):
         message_id = look.message.message_id
-        decided[message_id] = decision
+        decided[message_id] = keep(decision)
         if decision.action == "send":
             sends = [send for send in sends if send.message_id != message_id]
             failed_s = last_failure_s(person.state, message_id)

@@ -90,6 +90,7 @@ def next_minute(name: str, at_ms: int, minute: int) -> int:
     return min(shown or times[:1])
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def leave(name: str, at_ms: int, stretch: Minutes) -> int:
     """The first moment from then on that is not in a stretch of the local day."""
     for _ in range(9):  # a clock that is put back enters the stretch once more

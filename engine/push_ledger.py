@@ -41,15 +41,37 @@ class Send(msgspec.Struct, array_like=True, frozen=True):
     failed_s: int = 0  # when a try before this one failed, as it was told
 
 
+class Kept(msgspec.Struct, array_like=True, frozen=True):
+    """A decision, unread: most are never asked about again, and are only passed on."""
+
+    expires_ms: int
+    raw: msgspec.Raw
+
+    def read(self) -> PushDecision:
+        """It."""
+        return _decode_decision(self.raw)
+
+
 class Ledger(msgspec.Struct, array_like=True):
     """What was promised to one person and has not been forgotten."""
 
     sends: list[Send] = []
-    decided: dict[str, PushDecision] = {}  # by message, until it expires
+    decided: dict[str, Kept] = {}  # by message, until it expires
+
+    def said(self, message_id: str) -> PushDecision | None:
+        """What was decided on a message last."""
+        kept = self.decided.get(message_id)
+        return None if kept is None else kept.read()
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Ledger).decode
+_decode_decision = msgspec.msgpack.Decoder(PushDecision).decode
+
+
+def keep(decision: PushDecision) -> Kept:
+    """A decision as a ledger has it."""
+    return Kept(decision.expires_ms, msgspec.Raw(_encode(decision)))
 
 
 def read_ledger(raw: bytes | None) -> tuple[Ledger, int]:

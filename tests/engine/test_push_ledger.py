@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from engine.push_history import PushHistory, hear
 from engine.push_ledger import (
     KEPT_MS,
     MOST_SENDS,
+    Kept,
     Ledger,
     Send,
     confirmed,
     expires_ms,
     is_answer,
+    keep,
     last_failure_s,
     prune,
     read_ledger,
@@ -115,18 +115,21 @@ def test_what_went_out_stays_known_whatever_is_told_afterwards() -> None:
 
 def test_the_record_goes_round() -> None:
     said = PushDecision("d", "m", "hold", [], NOW, NOW + DAY_MS, hold_until_ms=UNTIL)
-    ledger = Ledger([Send("m", "news", NOW, UNTIL, "spring", True, "in_app", 7)], {"m": said})
+    ledger = Ledger([Send("m", "news", NOW, UNTIL, "spring", True, "in_app", 7)], {"m": keep(said)})
 
-    assert read_ledger(write_ledger(ledger, 4)) == (ledger, 5)
+    found, version = read_ledger(write_ledger(ledger, 4))
+    assert (found.sends, found.said("m"), version) == (ledger.sends, said, 5)
+    assert found.said("another") is None
+    assert write_ledger(found, 4) == write_ledger(ledger, 4)  # passed on as it came
     assert read_ledger(None) == (Ledger(), 0)
 
 
 def test_pruning_keeps_what_may_be_asked_about() -> None:
-    def said(expires: int) -> PushDecision:
-        return PushDecision("d", "m", "drop", [], NOW, expires)
+    def said(expires: int) -> Kept:
+        return keep(PushDecision("d", "m", "drop", [], NOW, expires))
 
     sends = [Send("old", "news", NOW - KEPT_MS), Send("m", "news", NOW)]
-    decided: dict[str, Any] = {
+    decided = {
         "open": said(NOW + 1),
         "just over": said(NOW - 5 * MINUTE_MS),  # by a clock that is behind it is not
         "over": said(NOW - 2 * HOUR_MS),
