@@ -42,7 +42,7 @@ def score(
 
     Run again after whatever broke it off, it goes on with what is missing.
     """
-    from serving.push_batch import settle_memory
+    from serving.garbage import settle_memory
     from serving.push_job import begin, missing, plan
     from serving.ray_push import score_blocks
     from serving.up import opened_store

@@ -25,7 +25,7 @@ from engine.ids import partition_of
 from engine.pipeline import NOBODY
 from engine.push_ahead import MINUTE_MS
 from engine.push_choice import draws, held_out
-from engine.push_features import make_row
+from engine.push_features import make_row, rounded
 from engine.push_file import PushFile
 from engine.push_gates import Barrier, find_gates
 from engine.push_ledger import (
@@ -60,7 +60,7 @@ class Decided:
     decision: PushDecision
     moment: Moment
     position: int  # in the log, at which the state stood
-    row: list[float]  # engine.push_features.NAMES; empty: nothing was weighed
+    row: list[float]  # engine.push_features.NAMES, as the model read it; empty: nothing was weighed
     release: str | None
     config_version: str
     repeated: bool = False  # an answer that was given before
@@ -175,7 +175,8 @@ def decide_known(
         else:
             glimpses[place] = _glimpse(one, person, said, moments[place], days, parts)
     lift = lifts(parts.model, parts.situations.names)
-    looks = _look(glimpses, days, parts, lift)
+    rows = dict(zip(glimpses, rounded([one.row for one in glimpses.values()]), strict=True))
+    looks = _look(glimpses, rows, days, parts, lift)
     changed = []
     for person, places in _by_person(glimpses).values():
         of_person = [looks[place] for place in places]
@@ -185,7 +186,7 @@ def decide_known(
         for place, look, decision in zip(places, of_person, decisions, strict=True):
             glimpse = look.glimpse
             found[place] = _decided(
-                glimpse.asked, person, decision, glimpse.moment, glimpse.row, parts
+                glimpse.asked, person, decision, glimpse.moment, rows[place], parts
             )
         changed.append((person, _next_ledger(person, of_person, decisions, at_ms)))
     for place, one in enumerate(asked):
@@ -245,14 +246,18 @@ def _glimpse(
 
 
 def _look(
-    glimpses: Mapping[int, Glimpse], days: Days, parts: PushParts, lift: Doubles
+    glimpses: Mapping[int, Glimpse],
+    rows: Mapping[int, list[float]],
+    days: Days,
+    parts: PushParts,
+    lift: Doubles,
 ) -> dict[int, Look]:
     """The model is asked once for all; those with the same cells ahead are weighed together."""
     some = list(glimpses.values())
     if not some:
         return {}
     effects = parts.model.effects(
-        [one.row for one in some],
+        list(rows.values()),
         [one.message for one in some],
         [one.moment.probabilities for one in some],
     )

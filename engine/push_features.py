@@ -85,6 +85,7 @@ NAMES = tuple(TABLE)
 COUNT = len(NAMES)
 COLUMN = {name: number for number, name in enumerate(NAMES)}
 FRESH_MS = 30 * 60_000
+DIGITS = 5
 NAN = math.nan
 
 
@@ -139,6 +140,12 @@ def make_row(
         float(device.app_state == "foreground") if fresh and device and device.app_state else NAN,
         float(device.charging) if fresh and device and device.charging is not None else NAN,
     ]
+
+
+def rounded(rows: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Rows as a model reads and the log keeps them: what is trained on is what was served on."""
+    found: list[list[float]] = np.round(np.array(rows, np.float64), DIGITS).tolist()
+    return found
 
 
 def columns(categories: Sequence[str], situations: Sequence[str]) -> list[str]:

@@ -10,8 +10,6 @@ from engine.push import Decided
 from engine.records import PushDecisionRecord
 from engine.situation import told_of
 
-DIGITS = 5
-
 
 def push_record(decided: Decided, arrived_ms: int, catalog: Catalog) -> PushDecisionRecord:
     """The record, in the partition of its person; appended twice, it counts once."""
@@ -24,7 +22,7 @@ def push_record(decided: Decided, arrived_ms: int, catalog: Catalog) -> PushDeci
         message=message,
         decision=decision,
         moment=told_of(decided.moment),
-        row=[None if math.isnan(value) else round(value, DIGITS) for value in decided.row],
+        row=[None if math.isnan(value) else value for value in decided.row],
         release=decided.release,
         config_version=decided.config_version,
         state_position=decided.position,

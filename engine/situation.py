@@ -397,8 +397,8 @@ def newest_device(state: UserState, at_ms: int) -> tuple[int, Device] | None:
     if not state.devices:
         return None
     known = [kept for kept in state.devices.values() if kept[0] <= at_ms]
-    if len(known) == 1:
-        return known[0]
+    if len(known) <= 1:
+        return known[0] if known else None
     latest = max(known, key=lambda kept: kept[0], default=None)
     if latest is None or speaks(latest[1]):
         return latest

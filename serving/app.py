@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 
 from threadpoolctl import threadpool_limits
@@ -23,6 +22,7 @@ from serving.decision_log import DecisionLog
 from serving.decisions import Decisions, decision_routes
 from serving.erasure import Receipt
 from serving.follow import Follower
+from serving.garbage import settle_memory
 from serving.http import MIB, AsgiApp, Role, Route
 from serving.ingest import Accepted, Ingest
 from serving.looking import ItemView, Looking, Readiness
@@ -103,10 +103,7 @@ class Deciders:
         # BLAS would share one request's 0.2 ms among all cores, which costs ten times as much.
         threadpool_limits(1)
         await asyncio.to_thread(self.deciding.start)
-        # A full collection would walk the whole catalogue, 0.3 s of nobody's garbage at 100,000
-        # items, while requests wait.
-        gc.collect()
-        gc.freeze()
+        settle_memory()
         # How long a request may wait for a background thread to give up Python's lock; 5 ms else.
         sys.setswitchinterval(SWITCH_S)
         await self.log.start()

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from engine.decision_rows import DecisionRows, rows_of
 from engine.decisions import place_of, record_of
 from engine.errors import KairosError
+from engine.ids import partition_of
 from engine.pipeline import Slate
 from engine.push import Decided
 from engine.push_record import push_record
@@ -56,6 +57,7 @@ class DecisionLog:
         metrics: Metrics,
     ) -> None:
         self._follower = follower
+        self._partitions = store.settings.partitions
         self._sampled = sampled  # rows of what was not shown, per decision
         self._lost: Lost = lambda n: metrics.count("decisions_lost", by=n)
         self._records = _Records(store, self._lost)
@@ -83,14 +85,11 @@ class DecisionLog:
 
     def offer_push(self, decided: Decided) -> None:
         """Log a decision on a push that was just made."""
-        place = place_of(decided.decision.decision_id)
-        assert place is not None
-        partition, arrived_ms = place
         if self._follower.pressure is not None:
             self._lost(1)
             return
-        record = push_record(decided, arrived_ms, self._follower.catalog)
-        self._records.add(partition, encode(record))
+        record = push_record(decided, decided.decision.at_ms, self._follower.catalog)
+        self._records.add(partition_of(decided.user_id, self._partitions), encode(record))
 
     async def stop(self) -> None:
         """Write what was offered, as far as store and disk take it within STOP_S each."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,6 @@ from serving.push_job import FIELDS, Block, Job, message_of, rename_whole
 from serving.users import Users
 
 AT_ONCE = 1000  # rows that are decided on together
-OBJECTS = 50_000  # new ones before Python looks for garbage: at 700, that costs 15 µs a decision
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "user_id": pl.String,
     "message_id": pl.String,
@@ -157,13 +155,6 @@ class BatchScorer:
                     records.setdefault(partition, []).append(raw)
             await self._store.append(records)
         return decided
-
-
-def settle_memory() -> None:
-    """Of a process that only decides: what it holds by now is no garbage."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(OBJECTS)
 
 
 def _shown(decided: Decided, reserved: bool) -> dict[str, Any]:

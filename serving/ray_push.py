@@ -10,7 +10,8 @@ from typing import Any
 import ray
 
 from engine.settings import Settings
-from serving.push_batch import BatchScorer, settle_memory
+from serving.garbage import settle_memory
+from serving.push_batch import BatchScorer
 from serving.push_job import Block, Job
 
 Done = Callable[[dict[str, int]], None]
