@@ -159,6 +159,12 @@ def _as_ours() -> Iterator[None]:
         yield
     except (redis.RedisError, OSError, TimeoutError) as error:
         raise StoreUnavailable(f"the store did not answer: {type(error).__name__}") from error
+    except RuntimeError as error:
+        if "handler is closed" not in str(error):
+            raise
+        # uvloop's word for writing to a connection that was cut: nothing was sent.
+        cut = redis.ConnectionError(str(error))
+        raise StoreUnavailable("the store did not answer: the connection was cut") from cut
 
 
 # ---- connections

@@ -11,17 +11,16 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from loadtests.faults import processes, store
-from loadtests.faults.bench import Bench, Outcome, bench
+from loadtests.faults.bench import Outcome, bench
 from loadtests.machine import where
 
-Fault = Callable[[Bench, float], Outcome]
 # name -> what is done, for how many seconds
-FAULTS: Mapping[str, tuple[Fault, float]] = store.FAULTS | processes.FAULTS
+FAULTS: Mapping[str, tuple[store.Fault, float]] = store.FAULTS | processes.FAULTS
 RATES = {"recommend": 25.0, "page": 10.0, "events": 25.0}
 
 
@@ -49,7 +48,7 @@ def main() -> None:
     sys.exit(any(not one["held"] for one in found.values()))
 
 
-def _done(fault: Fault, seconds: float, asked: argparse.Namespace) -> dict[str, object]:
+def _done(fault: store.Fault, seconds: float, asked: argparse.Namespace) -> dict[str, object]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kairos-faults-") as home:
         try:

@@ -134,6 +134,11 @@ class Outcome:
         return all(self.checks.values()) and all(self.timing.values())
 
 
+def plainer(answer: Answer) -> bool:
+    """Whether an answer says that something is missing, but for models: there were none."""
+    return answer.degraded not in (None, "no_release")
+
+
 def reads_stood(
     outcome: Outcome, answers: list[Answer], least: float = 0.999, degraded: bool = True
 ) -> None:
@@ -147,7 +152,7 @@ def reads_stood(
             told.p99_ms <= DEADLINE_MS[kind]
         )
         if degraded:
-            share = sum(one.degraded is not None for one in of) / max(len(of), 1)
+            share = sum(plainer(one) for one in of) / max(len(of), 1)
             outcome.figures[f"{kind}_degraded"] = round(share, 3)
             outcome.checks[f"{kind}: says that it is degraded"] = share > 0.5
 
@@ -167,9 +172,7 @@ def back_to_normal(outcome: Outcome, steady: Steady, over: float) -> None:
     """How long after a fault the last answer came that was refused, degraded or missing."""
     good = {"recommend": 200, "page": 200, "events": 202}
     late = [
-        one.due - over
-        for one in steady.since(over)
-        if one.status != good[one.kind] or one.degraded is not None
+        one.due - over for one in steady.since(over) if one.status != good[one.kind] or plainer(one)
     ]
     outcome.figures["normal_after_s"] = round(max(late, default=0.0), 1)
     outcome.timing[f"normal within {NORMAL_S:g} s"] = max(late, default=0.0) <= NORMAL_S

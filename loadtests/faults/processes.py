@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 
 from loadtests.faults.bench import Bench, Outcome, until
+from loadtests.faults.store import Fault
 from loadtests.steady import Answer, Seen, Steady
 
 BACK_S = 15.0  # the edge is there again
@@ -146,7 +146,8 @@ def _kept(outcome: Outcome, bench: Bench, steady: Steady, before: dict[str, int]
     outcome.checks["no acknowledged event is lost"] = lost == 0
 
 
-FAULTS: dict[str, tuple[Callable[[Bench, float], Outcome], float]] = {
+# name -> what is done, for how many seconds
+FAULTS: dict[str, tuple[Fault, float]] = {
     "replica_killed": (replica_killed, 0),
     "ingest_killed": (ingest_killed, 0),
     "edge_killed": (edge_killed, 0),

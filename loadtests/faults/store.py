@@ -15,7 +15,9 @@ from loadtests.faults.bench import (
     until,
 )
 
+Fault = Callable[[Bench, float], Outcome]
 BEGIN_S = 2.0  # of a fault: what was under way when it came is looked at apart
+END_S = 3.0  # what was asked just before the end may be answered by a store that is back
 AFTER_S = 8.0
 
 
@@ -96,7 +98,7 @@ def full(bench: Bench, seconds: float) -> Outcome:
         bench.store.ask("CONFIG", "SET", "maxmemory", "0")
         over = time.monotonic()
         time.sleep(AFTER_S)
-    during = steady.since(begin, over)
+    during = steady.since(begin, over - 1.0)
     reads_stood(outcome, during, degraded=False)
     ingest_refused(outcome, during)
     back_to_normal(outcome, steady, over)
@@ -116,8 +118,7 @@ def _without_store(
         end_it()
         over = time.monotonic()
         time.sleep(AFTER_S)
-    # What was asked just before the end may be answered by a store that is back.
-    during = steady.since(begin + min(BEGIN_S, seconds / 3), over - 1.0)
+    during = steady.since(begin + min(BEGIN_S, seconds / 6), over - END_S)
     reads_stood(outcome, during)
     ingest_refused(outcome, during)
     back_to_normal(outcome, steady, over)
@@ -131,7 +132,8 @@ def _nothing_lost(outcome: Outcome, bench: Bench, steady_lost: int, pids: list[i
     outcome.checks["no replica was restarted"] = bench.service.pids("decide") == pids
 
 
-FAULTS: dict[str, tuple[Callable[[Bench, float], Outcome], float]] = {
+# name -> what is done, for how many seconds
+FAULTS: dict[str, tuple[Fault, float]] = {
     "store_frozen": (frozen, 30),
     "store_dead": (dead, 300),
     "store_black_hole": (black_hole, 30),
