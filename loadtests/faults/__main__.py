@@ -15,12 +15,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from loadtests.faults import processes, store
+from loadtests.faults import clients, processes, store
 from loadtests.faults.bench import Outcome, bench
 from loadtests.machine import where
 
 # name -> what is done, for how many seconds
-FAULTS: Mapping[str, tuple[store.Fault, float]] = store.FAULTS | processes.FAULTS
+FAULTS: Mapping[str, tuple[store.Fault, float]] = store.FAULTS | processes.FAULTS | clients.FAULTS
 RATES = {"recommend": 25.0, "page": 10.0, "events": 25.0}
 
 
