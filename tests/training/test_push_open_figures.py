@@ -1,4 +1,4 @@
-"""The true chance of an open, beside which models of it stand: what comes of pushes bears it out."""
+"""The true chance of an open, beside which models of it stand, is borne out by what is opened."""
 
 from __future__ import annotations
 
