@@ -30,6 +30,7 @@ from engine.push_file import PushFile
 from engine.push_gates import Barrier, find_gates
 from engine.push_ledger import (
     Ledger,
+    Send,
     confirmed,
     is_answer,
     keep,
@@ -188,7 +189,7 @@ def decide_known(
             found[place] = _decided(
                 glimpse.asked, person, decision, glimpse.moment, rows[place], parts
             )
-        changed.append((person, _next_ledger(person, of_person, decisions, at_ms)))
+        changed.append((person, _next_ledger(person, of_person, decisions, at_ms, parts.file)))
     for place, one in enumerate(asked):
         if place not in found:
             at = first[people[one.user_id].user_id, one.message.message_id]
@@ -232,9 +233,13 @@ def _glimpse(
     assert parts.key is not None
     message, at_ms = asked.message, days.at_ms
     sends = settled(person.ledger, person.state, at_ms)
+    before = _let_go(said, sends, at_ms)
+    sends = [send for send in sends if send is not before]
     item = None if message.item_id is None else parts.catalog.by_id.get(message.item_id)
     out = held_out(parts.key, person.user_id, parts.file.holdout)
     gates = find_gates(person.state, sends, message, asked.device, moment, parts.file, item, out)
+    if before is not None:
+        gates = gates.behind_itself(before)
     if person.erasing:
         gates = replace(gates, never=Barrier("erased", 0, "the person is being forgotten"))
     if message.expires_ms <= at_ms:
@@ -243,6 +248,13 @@ def _glimpse(
     row = make_row(person.state, sends, message, moment)
     ahead = days.ahead(gates.zone, message.expires_ms)
     return Glimpse(asked, person, sends, moment, gates, ahead, row, drawn, said)
+
+
+def _let_go(said: PushDecision | None, sends: Sequence[Send], at_ms: int) -> Send | None:
+    """The message's own place, where it was let go before: it went out, or still may."""
+    if said is None or said.expires_ms <= at_ms:
+        return None
+    return next((send for send in sends if send.message_id == said.message_id), None)
 
 
 def _look(
@@ -363,7 +375,11 @@ def _decided(
 
 
 def _next_ledger(
-    person: Person, looks: Iterable[Look], decisions: Sequence[PushDecision], at_ms: int
+    person: Person,
+    looks: Iterable[Look],
+    decisions: Sequence[PushDecision],
+    at_ms: int,
+    file: PushFile,
 ) -> Ledger:
     """The ledger with these decisions in it."""
     sends, decided = confirmed(person.ledger.sends, person.state), dict(person.ledger.decided)
@@ -373,7 +389,8 @@ def _next_ledger(
         if decision.action == "send":
             sends = [send for send in sends if send.message_id != message_id]
             failed_s = last_failure_s(person.state, message_id)
-            sends.append(look.send(decision.reserved_until_ms or 0, failed_s))
+            until_ms = (decision.reserved_until_ms or 0) + file.clocks_apart_ms
+            sends.append(look.send(until_ms, failed_s))
     return prune(Ledger(sends, decided), at_ms)
 
 

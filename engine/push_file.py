@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from engine.push_ahead import MINUTE_MS
 from engine.push_history import HEARD
 from engine.push_message import Channel, Urgency
 from engine.senses import ACTIVITIES, AXES
@@ -111,6 +112,11 @@ class PushFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     explore: Explore = Explore()
     costs: Costs = Costs()
     assumed: Assumed = Assumed()
+
+    @property
+    def clocks_apart_ms(self) -> int:
+        """How far two clocks may be apart, one ahead and one behind."""
+        return 2 * self.clocks_differ_min * MINUTE_MS
 
     def passed(self, urgency: Urgency, channel: Channel) -> frozenset[str]:
         """Gates that such a message need not wait for."""

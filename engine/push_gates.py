@@ -8,7 +8,7 @@ every day   quiet hours, by the clock where the person is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.device import Device
 from engine.push_ahead import (
@@ -89,6 +89,14 @@ class Gates:
         if self.digest_at is not None:
             return Barrier("digest", opens, "goes out with the day's digest")
         return last or Barrier("quiet_hours", opens, "quiet hours")
+
+    def behind_itself(self, before: Send) -> Gates:
+        """The gates of a message that was let go before: it went out, or it still may."""
+        if not before.until_ms:
+            return replace(self, never=Barrier("sent", 0, "it went out already"))
+        text = "it was let go before, and whoever sends it may be late"
+        barrier = Barrier("reserved", before.until_ms, text)
+        return replace(self, barriers=(*self.barriers, barrier))
 
     def reserved_until(self, at_ms: int, expires_ms: int, file: PushFile) -> int:
         """How long what is let go now may take to go out: never into quiet hours or past expiry."""
