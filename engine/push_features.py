@@ -54,7 +54,7 @@ TABLE: Mapping[str, str] = {
     "open_rate_category": "… of those of this category",
     "dismiss_rate": "dismissed per sent, smoothed by ten",
     "opens_at_hour": "share of opens within an hour of this local hour, smoothed by a day's",
-    "trials": "log1p of messages that a coin sent or left out and whose time is over",
+    "trials": "log1p of messages that a fair coin sent or left out and whose time is over",
     "own_effect": "how much oftener the goal was reached where one was sent, both arms smoothed",
     "own_effect_soon": "… within an hour, which chance blurs less",
     "own_base": "how often it was where none was, smoothed",

@@ -1,7 +1,9 @@
 """What became of a person's messages, and what they do with and without one: part of their state.
 
-A trial is a message that a coin sent or left out (engine.push_choice). Once its time is over it is
-known whether the person reached the goal: from both arms, how much messages change for this person.
+A trial is a message that a fair coin sent or left out (engine.push_choice). Once its time is over
+it is known whether the person reached the goal: from both arms, how much messages change for this
+person. How an unfair coin falls goes by hour and situation, which would pass for what messages do:
+its messages teach models, which know its chances, and do not count here.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ def decided(push: PushHistory, r: PushDecisionRecord) -> None:
     # What is measured is left alone on the page, or its effect would be another.
     if r.item is not None and decision.action == "send" and not decision.measured:
         push.pushed = [*push.pushed, (r.item, at_s)][-PUSHED:]
-    if not r.tried:
+    if not r.fairly_tried:
         return
     goal = r.message.goal
     trial = Trial(at_s, at_s + round(goal.within_h * 3600), goal.action, decision.action == "send")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.push_features import COUNT, matrix
+from engine.push_message import COIN
 from engine.times import to_rfc3339
 from models.boosting import Binary, BinarySettings, fit_binary
 from models.push import (
@@ -127,9 +128,11 @@ def find_parts(seen: Seen, priors: Priors, seed: int = 1) -> Parts:
     """Fatigue, lifts, effects by cell and person, opt-outs."""
     pushes, of = seen.pushes, seen.pushes.evidence
     random = pushes.some(of)
-    scores = doubly_robust(seen.trial(blinded=False), seed)
-    fatigue = fit_fatigue(random.rows, scores, seen.open[of], priors)
-    left = fatigue.left(random.rows)
+    # Scores scatter by 1/e + 1/(1 − e): each side of their fits counts by what is sure of it.
+    sure = certainty(random.propensity)
+    scores = doubly_robust(seen.trial(blinded=False), seed) * sure
+    fatigue = fit_fatigue(random.rows, scores, seen.open[of], priors, sure)
+    left = sure * fatigue.left(random.rows)
     sends = pushes.some(pushes.readable)
     expected = seen.open[pushes.readable]
     lifts = lifts_of_opens(sends.probabilities, sends.hour, sends.opened, expected)
@@ -146,14 +149,27 @@ def find_parts(seen: Seen, priors: Priors, seed: int = 1) -> Parts:
         overall=overall,
         cells={name: row.tolist() for name, row in cells.items()},
         person=person,
-        opt_out=fit_opt_out(known.rows, known.sent, known.opted_out, priors),
+        opt_out=fit_opt_out(known.rows, known.sent, known.opted_out, priors, _as_fair(known)),
         situation_lift=dict(zip(seen.situations, lifts.situation.tolist(), strict=True)),
         hour_lift=of_the_week(lifts.hour),
         fatigue_per_push=fatigue.per_push,
         half_life_h=fatigue.half_life_h,
         random_decisions=dict(Counter(one.category for one in random.messages)),
     )
-    return Parts(fatigue, lifts, left, meta)
+    return Parts(fatigue, lifts, fatigue.left(random.rows), meta)
+
+
+def certainty(propensity: Doubles) -> Doubles:
+    """float64 [n]: 1 over how far scores of an effect scatter, times those of a fair coin."""
+    made: Doubles = np.sqrt(propensity * (1 - propensity)) / COIN
+    return made
+
+
+def _as_fair(pushes: Pushes) -> Doubles:
+    """float64 [n]: how often each stands for one of a fair coin."""
+    e = pushes.propensity
+    made: Doubles = COIN / np.where(pushes.sent, e, 1 - e)
+    return made
 
 
 def _fit_people(values: Floats, rest: Doubles, share: Doubles) -> Linear:

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.fold import Poisoned, decode_entries
-from engine.push_choice import COIN
 from engine.push_features import COUNT
 from engine.push_message import Message
 from engine.records import (
@@ -173,7 +172,7 @@ class PushLog:
             measured=_firsts(kept),
             # The logged chances are those of all that could have led here; among the measured
             # there was nothing but the coin.
-            propensity=np.full(len(kept), COIN),
+            propensity=np.array([one.coin for one in decisions], np.float64),
             goal=self._goals(messages, people, user, at_ms),
             opened=self._opens(messages, people, user, at_ms),
             opted_out=self._within(self._disabled, people, user, at_ms, self.opt_out_ms),

@@ -9,7 +9,7 @@ import pytest
 from engine.fold import untold
 from engine.push_features import COLUMN, make_row
 from engine.push_history import arms_at
-from engine.push_message import Goal, Message, PushDecision
+from engine.push_message import COIN, Goal, Message, PushDecision
 from engine.records import PushDecisionRecord
 from engine.situation import Moment
 from engine.state import UserState, decode_state, encode_state, fold, join
@@ -24,7 +24,8 @@ def decision(
 ) -> PushDecisionRecord:
     message = Message(f"m{number}", "news", at_ms + 24 * HOUR_MS, goal=GOAL)
     made = PushDecision(f"d{number}", f"m{number}", action, [], at_ms, message.expires_ms,
-                        measured=measured, forced=fields.pop("forced", None))  # fmt: skip
+                        measured=measured, forced=fields.pop("forced", None),
+                        coin=fields.pop("coin", COIN))  # fmt: skip
     return PushDecisionRecord(
         ts=at_ms, arrived=at_ms, user_id="u", message=message, decision=made, **fields
     )
@@ -61,6 +62,7 @@ def test_both_arms_are_counted_once_their_time_is_over(make: Any) -> None:
         decision(1, "send", measured=False),
         decision(1, "drop", forced="caps"),
         decision(1, "drop", measured=False, item=7),
+        decision(1, "drop", coin=0.1),  # an unfair one
     ],
 )
 def test_what_no_coin_decided_changes_nothing(record: PushDecisionRecord) -> None:
