@@ -35,14 +35,16 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 LEAST = 1e-9
 FOLDS = 3  # of users, for chances of an open that effects are told by
+EFFECTS_APART = 0.02  # effects of categories, as a rule
+BEYOND_APART = 0.01  # those of situations in a category, beyond its mean and their lifts
 FEWEST_OF_CATEGORY = 50  # messages; one with fewer is like all
 PEOPLE = (  # what tells of a person whether pushes do anything
-    *("own_effect", "own_effect_soon"),
-    *(OPENNESS, "open_rate", "open_rate_lately", "open_rate_category", "dismiss_rate", "sent"),
+    *("own_effect", "own_effect_soon", OPENNESS, "open_rate"),
+    *("open_rate_lately", "open_rate_category", "dismiss_rate", "sent"),
     *("acts_day", "acts_month", "hours_since_act", "days_known"),
     *("trials", "own_base"),
 )
-OWN = 2  # of them, a person's own trials
+OWN = 4  # of them, what messages did to this person
 OPEN_TREES = BinarySettings(trees=100, leaves=8, rows_in_leaf=50, columns=0.5)
 
 
@@ -173,7 +175,7 @@ def _as_fair(pushes: Pushes) -> Doubles:
 
 
 def _fit_people(values: Floats, rest: Doubles, share: Doubles) -> Linear:
-    """What people's columns [n, PEOPLE] add; their own trials are asked first, and by themselves.
+    """What people's columns [n, PEOPLE] add; what messages did to them is asked first, by itself.
 
     Beside a dozen columns that say little, one shrinkage for all would take most of what they say.
     """
@@ -205,7 +207,7 @@ def _cells(
     mine = [names == name for name in seen.categories]
     means = [_mean(scores[of], (share * lift)[of]) for of in mine]
     precision = [float((weight * lift**2)[of].sum()) / noise for of in mine]
-    of_category = shrink(np.array(means), np.array(precision), overall)
+    of_category = shrink(np.array(means), np.array(precision), overall, EFFECTS_APART)
     cells = {}
     for name, of, mean in zip(seen.categories, mine, of_category.tolist(), strict=True):
         # By situation: how far its scores lie from what category and situation say apart.
@@ -214,7 +216,7 @@ def _cells(
         rest = scores[of] - likely @ base
         told = (likely**2).sum(axis=0)
         off = (likely.T @ rest) / np.maximum(told, LEAST)
-        cells[name] = base + shrink(off, told / noise, 0.0)
+        cells[name] = base + shrink(off, told / noise, 0.0, BEYOND_APART)
     return overall, cells
 
 

@@ -90,11 +90,11 @@ def test_lifts_of_situations_and_hours_are_told_apart() -> None:
 
 def test_groups_that_are_alike_are_drawn_together() -> None:
     rng = np.random.default_rng(5)
-    alike = shrink(rng.normal(0.5, 0.1, 20), np.full(20, 100.0), 0.5)
+    alike = shrink(rng.normal(0.5, 0.1, 20), np.full(20, 100.0), 0.5, 0.1)
     assert np.ptp(alike) < 0.15
     apart = np.array([0.0, 1.0, 2.0])
-    assert shrink(apart, np.full(3, 1e4), 1.0) == pytest.approx(apart, abs=0.01)
-    assert shrink(apart, np.zeros(3), 1.0).tolist() == [1, 1, 1]
+    assert shrink(apart, np.full(3, 1e4), 1.0, 0.1) == pytest.approx(apart, abs=0.01)
+    assert shrink(apart, np.zeros(3), 1.0, 0.1).tolist() == [1, 1, 1]
     assert ratios(np.array([30.0, 0.0]), np.array([30.0, 0.0])).tolist() == pytest.approx([1, 1])
 
 
