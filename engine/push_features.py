@@ -40,6 +40,7 @@ ARM = 20.0  # trials that either arm starts with, at the rate of both
 LOAD_HALF_LIFE_MS = 2 * DAY_MS
 
 # name -> what it is. The order is the row's; a change makes every published push model unfit.
+# New ones stand last: rows in the log are read as far as they go.
 TABLE: Mapping[str, str] = {
     # the person's pushes
     "sends_day": "messages that went out, or are reserved, in the last 24 hours",
@@ -80,6 +81,8 @@ TABLE: Mapping[str, str] = {
     "screen_on": "1 or 0, of a device heard of within half an hour",
     "in_app_now": "1 where the app is in front",
     "charging": "",
+    # what came later
+    "prompt_rate": "opened within half an hour of being sent, per sent, smoothed by ten",
 }
 NAMES = tuple(TABLE)
 COUNT = len(NAMES)
@@ -138,6 +141,7 @@ def make_row(
         float(device.screen == "on") if fresh and device and device.screen else NAN,
         float(device.app_state == "foreground") if fresh and device and device.app_state else NAN,
         float(device.charging) if fresh and device and device.charging is not None else NAN,
+        _rate(push.prompt, went),
     ]
 
 

@@ -59,7 +59,7 @@ class PushSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How push models are learned."""
 
     priors: Priors = Priors()
-    opt_out_days: float = 7.0  # after a decision, in which switching off is counted
+    opt_out_days: float = 1.0  # after a decision, in which switching off is counted
     opt_out_cost: float = 20.0  # in goals
     looks: int = 28  # nights over which the gate's error is spent
     learners: tuple[Learner, ...] = ("dr", "x")  # of which the one nearest to the effects is taken

@@ -39,12 +39,12 @@ EFFECTS_APART = 0.02  # effects of categories, as a rule
 BEYOND_APART = 0.01  # those of situations in a category, beyond its mean and their lifts
 FEWEST_OF_CATEGORY = 50  # messages; one with fewer is like all
 PEOPLE = (  # what tells of a person whether pushes do anything
-    *("own_effect", "own_effect_soon", OPENNESS, "open_rate"),
+    *("own_effect", "own_effect_soon", OPENNESS, "open_rate", "prompt_rate"),
     *("open_rate_lately", "open_rate_category", "dismiss_rate", "sent"),
     *("acts_day", "acts_month", "hours_since_act", "days_known"),
     *("trials", "own_base"),
 )
-OWN = 4  # of them, what messages did to this person
+OWN = 5  # of them, what messages did to this person
 OPEN_TREES = BinarySettings(trees=100, leaves=8, rows_in_leaf=50, columns=0.5)
 
 

@@ -182,9 +182,20 @@ def fit_opt_out(
         lost = -float(weights @ np.log(np.where(off > 0, chance, 1 - chance)))
         return lost + float(away @ away) / 2, gradient + away / deviation
 
-    found = minimize(loss, start, jac=True, method="L-BFGS-B").x[half:]
+    # There may be two likeliest points: as was assumed, and as the arms differ.
+    apart = start.copy()
+    apart[half] = np.log(max(_apart(sent, off, weights), priors.opt_out, LEAST))
+    tried = [minimize(loss, at, jac=True, method="L-BFGS-B") for at in (start, apart)]
+    found = min(tried, key=lambda one: float(one.fun)).x[half:]
     people = msgspec.structs.replace(line, weights=found[1:].tolist())
     return OptOut(float(found[0]), people)
+
+
+def _apart(sent: NDArray[np.bool_], off: Doubles, weights: Doubles) -> float:
+    """How much oftener it was where something was sent; 0 where an arm is lacking."""
+    arms = [(float(weights[arm] @ off[arm]), float(weights[arm].sum())) for arm in (sent, ~sent)]
+    (with_one, count), (without, others) = arms
+    return with_one / count - without / others if count and others else 0.0
 
 
 def _standard(rows: Floats, names: Sequence[str]) -> Linear:

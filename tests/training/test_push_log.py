@@ -54,7 +54,7 @@ def decided(world: PushWorld, user: str, at_ms: int, **told: Any) -> PushDecisio
 
 
 def pushes(world: PushWorld) -> Pushes:
-    return read_pushes(world.log, PARTITIONS).pushes(len(SITUATIONS))
+    return read_pushes(world.log, PARTITIONS, 7 * DAY_MS).pushes(len(SITUATIONS))
 
 
 def end(world: PushWorld, days: float) -> None:

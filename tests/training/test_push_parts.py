@@ -126,6 +126,12 @@ def test_opt_outs_because_of_pushes() -> None:
     assert excess.mean() == pytest.approx(0.015, rel=0.35)
     assert excess[load == 3].mean() > 1.5 * excess[load == 0].mean()
 
+    # A hundredfold of what was assumed is seen, also where other messages' opt-outs hide it.
+    sure = (rng.random(COUNT_ROWS) < 0.05 + sent * 0.02).astype(np.float64)
+    assert fit_opt_out(rows, sent, sure, Priors(opt_out=0.0002)).excess(
+        picked
+    ).mean() == pytest.approx(0.02, rel=0.35)
+
     # Of nothing, what was assumed.
     for some in (slice(0, 0), slice(0, 50)):
         bare = fit_opt_out(rows[some], sent[some], np.zeros(len(sent[some])), Priors())
