@@ -24,7 +24,7 @@ from engine.errors import StoreUnavailable
 from engine.ids import partition_of
 from engine.pipeline import NOBODY
 from engine.push_ahead import MINUTE_MS
-from engine.push_choice import draws, held_out
+from engine.push_choice import Odds, draws, held_out
 from engine.push_features import make_row, rounded
 from engine.push_file import PushFile
 from engine.push_gates import Barrier, find_gates
@@ -41,7 +41,7 @@ from engine.push_ledger import (
 )
 from engine.push_look import Asked as Asked
 from engine.push_look import Days, Glimpse, Look, Person
-from engine.push_message import Chance, PushDecision, Reason, Scores
+from engine.push_message import COIN, Chance, PushDecision, Reason, Scores
 from engine.push_person import Verdict, settle
 from engine.push_reasons import reasons_of
 from engine.push_value import Doubles, Effects, Prospects, PushModel, lifts, own_hours
@@ -181,8 +181,8 @@ def decide_known(
     changed = []
     for person, places in _by_person(glimpses).values():
         of_person = [looks[place] for place in places]
-        shares = [_share(look, parts) if explore else 0.0 for look in of_person]
-        verdicts = settle(of_person, shares, parts.file)
+        odds = [_odds(look, parts, explore) for look in of_person]
+        verdicts = settle(of_person, odds, parts.file)
         decisions = [_decision(verdict, parts, lift) for verdict in verdicts]
         for place, look, decision in zip(places, of_person, decisions, strict=True):
             glimpse = look.glimpse
@@ -318,13 +318,14 @@ def _by_person(glimpses: Mapping[int, Glimpse]) -> dict[str, tuple[Person, list[
     return found
 
 
-def _share(look: Look, parts: PushParts) -> float:
+def _odds(look: Look, parts: PushParts, explore: bool) -> Odds:
     """How much of such messages is drawn by chance, once: at the first look."""
-    if look.message.urgency == "transactional" or look.glimpse.before is not None:
-        return 0.0
-    explore = parts.file.explore
-    known = parts.model.random_decisions.get(look.message.category, 0)
-    return max(explore.share, explore.new_category) if known < explore.until else explore.share
+    told = parts.file.explore
+    new = parts.model.random_decisions.get(look.message.category, 0) < told.until
+    share = max(told.share, told.new_category) if new else told.share
+    if look.message.urgency == "transactional" or look.glimpse.before is not None or not explore:
+        share = 0.0
+    return Odds(share, COIN if new else told.unwanted)
 
 
 def _decision(verdict: Verdict, parts: PushParts, lift: Doubles) -> PushDecision:
@@ -346,6 +347,7 @@ def _decision(verdict: Verdict, parts: PushParts, lift: Doubles) -> PushDecision
         None if verdict.forced is None else verdict.forced.gate,
         choice.measured,
         None if before is None else before.first_id or before.decision_id,
+        coin=choice.coin,
     )
 
 

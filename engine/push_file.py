@@ -73,6 +73,8 @@ class Explore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: Annotated[float, msgspec.Meta(ge=0.05, le=1)] = 0.05
     new_category: Share = 1.0
     until: Annotated[int, msgspec.Meta(ge=0)] = 2000
+    # Not 0: what is never sent tells nothing.
+    unwanted: Annotated[float, msgspec.Meta(ge=0.02, le=0.5)] = 0.1
 
 
 class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.push_choice import COIN
+from engine.push_message import COIN
 from training.long_run import per_user, trajectories
 from training.off_policy import Estimate, Logged, estimate
 from training.push_engine import kairos
