@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from ray import serve
@@ -17,19 +18,22 @@ from serving.connecting import connected
 # Ray's own defaults are queues without limit.
 ONGOING, QUEUED = 200, 400
 REQUEST_TIMEOUT_S = 20.0  # longer than ?wait=folded; the app has deadlines of its own
+QUIET = LoggingConfig(enable_access_log=False, log_level="WARNING")
 
 
 def deploy(settings: Settings) -> None:
     """Start Serve on the settings' address and run both applications; returns when ready."""
-    quiet = LoggingConfig(enable_access_log=False, log_level="WARNING")
     serve.start(
         http_options=HTTPOptions(
             host=settings.host, port=settings.port, request_timeout_s=REQUEST_TIMEOUT_S
         ),
-        logging_config=quiet,
+        logging_config=QUIET,
     )
-    serve.run(_deployment(settings, "ingest", quiet), name="ingest", route_prefix="/v1/events")
-    serve.run(_deployment(settings, "decide", quiet), name="decide", route_prefix="/")
+    ingest, decide = (
+        application(name, settings.replicas, lambda: settings) for name in ("ingest", "decide")
+    )
+    serve.run(ingest, name="ingest", route_prefix="/v1/events")
+    serve.run(decide, name="decide", route_prefix="/")
 
 
 def stop() -> None:
@@ -37,19 +41,22 @@ def stop() -> None:
     serve.shutdown()  # type: ignore[no-untyped-call]
 
 
-def _deployment(settings: Settings, name: str, logging_config: LoggingConfig) -> Any:
-    def application() -> Any:  # built in the replica: connections can't travel
+def application(name: str, replicas: int, read_settings: Callable[[], Settings]) -> Any:
+    """The half of the service of this name, ingest or decide; each replica reads the settings."""
+
+    def half() -> Any:  # built in the replica: connections can't travel
+        settings = read_settings()
         one_write.use()
         connected(settings, threading.Event())
         return build(settings, ingest=name == "ingest", decide=name == "decide")
 
     deployment: Any = serve.deployment(  # its stubs know only the decorator
-        serve.ingress(application)(),
+        serve.ingress(half)(),
         name=name,
         max_ongoing_requests=ONGOING,
         max_queued_requests=QUEUED,
-        logging_config=logging_config,
-        num_replicas=settings.replicas if name == "decide" else 1,
+        logging_config=QUIET,
+        num_replicas=replicas if name == "decide" else 1,
         ray_actor_options={"num_cpus": 0},
         graceful_shutdown_timeout_s=5,
     )
