@@ -6,7 +6,11 @@ two: one with every tree, one with the first few alone.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+
+# Else its import makes an id of this machine, and queues events for its maker, in ~/.cache.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import msgspec
 import numpy as np

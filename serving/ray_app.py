@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from ray import serve
@@ -17,8 +18,6 @@ from serving.connecting import connected
 # Ray's own defaults are queues without limit.
 ONGOING, QUEUED = 200, 400
 REQUEST_TIMEOUT_S = 20.0  # longer than ?wait=folded; the app has deadlines of its own
-
-
 QUIET = LoggingConfig(enable_access_log=False, log_level="WARNING")
 
 
@@ -35,8 +34,11 @@ def start(settings: Settings) -> None:
 
 def deploy(settings: Settings) -> None:
     """Run both applications; what runs goes on serving until what takes its place is ready."""
-    serve.run(_deployment(settings, "ingest"), name="ingest", route_prefix="/v1/events")
-    serve.run(_deployment(settings, "decide"), name="decide", route_prefix="/")
+    ingest, decide = (
+        application(name, settings.replicas, lambda: settings) for name in ("ingest", "decide")
+    )
+    serve.run(ingest, name="ingest", route_prefix="/v1/events")
+    serve.run(decide, name="decide", route_prefix="/")
 
 
 def stop() -> None:
@@ -44,19 +46,22 @@ def stop() -> None:
     serve.shutdown()  # type: ignore[no-untyped-call]
 
 
-def _deployment(settings: Settings, name: str) -> Any:
-    def application() -> Any:  # built in the replica: connections can't travel
+def application(name: str, replicas: int, read_settings: Callable[[], Settings]) -> Any:
+    """The half of the service of this name, ingest or decide; each replica reads the settings."""
+
+    def half() -> Any:  # built in the replica: connections can't travel
+        settings = read_settings()
         one_write.use()
         connected(settings, threading.Event())
         return build(settings, ingest=name == "ingest", decide=name == "decide")
 
     deployment: Any = serve.deployment(  # its stubs know only the decorator
-        serve.ingress(application)(),
+        serve.ingress(half)(),
         name=name,
         max_ongoing_requests=ONGOING,
         max_queued_requests=QUEUED,
         logging_config=QUIET,
-        num_replicas=settings.replicas if name == "decide" else 1,
+        num_replicas=replicas if name == "decide" else 1,
         max_surge_percent=100,  # a new replica is ready before the old one goes, the only one too
         ray_actor_options={"num_cpus": 0},
         graceful_shutdown_timeout_s=5,

@@ -237,6 +237,7 @@ def prepare_environment(settings: Settings, sockets: Path, ports: range) -> None
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports[-1]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
         "RAY_worker_niceness": "0",
+        "RAY_raylet_start_wait_time_s": "120",  # 30 are too few where others load the machine
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     for name, value in wanted.items():
