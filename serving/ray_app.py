@@ -6,11 +6,12 @@ import threading
 from typing import Any
 
 from ray import serve
+from ray.serve._private import replica
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
 from engine.settings import Settings
-from serving import one_write
+from serving import edge, one_write
 from serving.app import build
 from serving.connecting import connected
 
@@ -22,9 +23,12 @@ REQUEST_TIMEOUT_S = 20.0  # longer than ?wait=folded; the app has deadlines of i
 def deploy(settings: Settings) -> None:
     """Start Serve on the settings' address and run both applications; returns when ready."""
     quiet = LoggingConfig(enable_access_log=False, log_level="WARNING")
+    # Replicas listen where they are told that the edge does: with HAProxy before them it alone
+    # is for others to reach (serving/edge.py).
+    host = edge.LOOPBACK if settings.proxy == "haproxy" else settings.host
     serve.start(
         http_options=HTTPOptions(
-            host=settings.host, port=settings.port, request_timeout_s=REQUEST_TIMEOUT_S
+            host=host, port=settings.port, request_timeout_s=REQUEST_TIMEOUT_S
         ),
         logging_config=quiet,
     )
@@ -40,6 +44,7 @@ def stop() -> None:
 def _deployment(settings: Settings, name: str, logging_config: LoggingConfig) -> Any:
     def application() -> Any:  # built in the replica: connections can't travel
         one_write.use()
+        _take_no_calls()
         connected(settings, threading.Event())
         return build(settings, ingest=name == "ingest", decide=name == "decide")
 
@@ -54,3 +59,15 @@ def _deployment(settings: Settings, name: str, logging_config: LoggingConfig) ->
         graceful_shutdown_timeout_s=5,
     )
     return deployment.bind()
+
+
+def _take_no_calls() -> None:
+    """Keep Ray from opening this replica's port for calls between deployments.
+
+    Nothing here makes such calls. The port would listen on every network, ask for no token, and
+    unpickle whatever comes: whoever reached it could run code.
+    """
+    name = "add_port_to_grpc_server"
+    if not hasattr(replica, name):
+        raise RuntimeError(f"ray.serve._private.replica has no {name}: is that port closed?")
+    setattr(replica, name, lambda server, address: 0)
