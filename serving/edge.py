@@ -72,7 +72,7 @@ def _lines(configuration: str, public: str, errors: Path) -> Iterator[str]:
             case ["defaults"]:
                 yield line
                 for status in ERRORS:
-                    yield f"    errorfile {status} {_error_file(errors, status)}"
+                    yield f'    errorfile {status} "{_error_file(errors, status)}"'
             case _:
                 yield line
 

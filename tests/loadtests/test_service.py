@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Collection, Iterator
@@ -30,10 +31,15 @@ def service(tmp_path: Path) -> Iterator[Service]:
         yield started
 
 
+def known(service: Service) -> dict[str, Any]:
+    """Port and password of its store."""
+    read: dict[str, Any] = json.loads((service.home / "store" / "server.json").read_text())
+    return read
+
+
 def admin(service: Service) -> str:
     """A key of the service, whose store runs."""
-    known = json.loads((service.home / "store" / "server.json").read_text())
-    url = f"redis://:{known['password']}@127.0.0.1:{known['port']}/0"
+    url = f"redis://:{known(service)['password']}@127.0.0.1:{known(service)['port']}/0"
     store = RedisStore.connect(Settings(redis_url=url))
     key = create_key(store, "test", Role.ADMIN)
     store.close()
@@ -90,10 +96,22 @@ def test_a_killed_command_leaves_nothing_in_the_way_and_others_reach_one_port_al
     eventually(lambda: answers(service), service)
     assert post(service, "e2", key)["accepted"] == 1
     assert views(service, key) == 2
+    written = logs(service)
+    assert b"Kairos is ready" in written
+    assert key.encode() not in written
+    assert known(service)["password"].encode() not in written
     code, _ = service.stop()
     assert code == 0, service.tail()
     assert set(service.processes()) <= dying - {store}  # … and stopped
     assert "graceful_shutdown" not in service.tail()
+
+
+def logs(service: Service) -> bytes:
+    """All that the command and the processes of its Ray have written."""
+    folders = re.findall(r"--log_dir=(\S+)", " ".join(service.processes().values()))
+    files = [file for folder in set(folders) for file in Path(folder).rglob("*") if file.is_file()]
+    assert len(files) > 10
+    return b"".join(file.read_bytes() for file in [service.log, *files])
 
 
 def reached_from_elsewhere(service: Service, but: Collection[int] = ()) -> set[int]:
