@@ -472,6 +472,7 @@ class AsgiApp:
         body_timeout_s: float = 10.0,
         observe: Observe | None = None,
     ) -> None:
+        self.routes = tuple(routes)
         self._routes = _Routes(routes)
         self._authorize = authorize
         self._on_start = on_start

