@@ -12,7 +12,9 @@ from engine.actions import Actions
 from engine.device import Device
 from engine.errors import InvalidInput, StoreUnavailable
 from engine.events import Id, Time
-from engine.push import Asked, Decided, PushParts, confirm_sent, decide_pushes
+from engine.push import Asked, Decided, People, PushParts, confirm_sent, decide_pushes
+from engine.push_ledger import Ledger
+from engine.push_look import Person
 from engine.push_message import (
     Chance,
     Channel,
@@ -26,6 +28,7 @@ from engine.times import to_ms, to_rfc3339
 from serving.answering import SituationView, moment_asked, situation_view
 from serving.http import Request, Response, decode, fault, json_response
 from serving.people import StorePeople
+from serving.unbroken import unbroken
 
 MOST = 1000
 
@@ -113,26 +116,42 @@ class Scored(msgspec.Struct, frozen=True, omit_defaults=True):
     degraded: str | UnsetType = UNSET
 
 
+class _Reserving:
+    """People of one call; `begun` once something of theirs may have been written."""
+
+    def __init__(self, people: StorePeople) -> None:
+        self._people = people
+        self.partitions = people.partitions
+        self.begun = False
+
+    async def read(self, user_ids: Sequence[str]) -> tuple[int, dict[str, Person]]:
+        return await self._people.read(user_ids)
+
+    async def swap(self, changed: Sequence[tuple[Person, Ledger]], at_ms: int) -> set[str]:
+        self.begun = True
+        return await self._people.swap(changed, at_ms)
+
+
 class Pusher:
     """Decides on messages and tells the log: for those who ask, and for the outbox."""
 
     def __init__(
         self,
         people: StorePeople,
-        parts: Callable[[StorePeople, bytes | None], PushParts],
+        parts: Callable[[People, bytes | None], PushParts],
         log: Callable[[Decided], None],
     ) -> None:
         self._people = people
         self._parts = parts
         self._log = log
 
-    async def parts(self) -> PushParts:
+    async def parts(self, people: People | None = None) -> PushParts:
         """Those that serve now; without the store there is no key, and nothing can be decided."""
         try:
             key = await self._people.key()
         except StoreUnavailable:
             key = None
-        return self._parts(self._people, key)
+        return self._parts(people or self._people, key)
 
     async def decide(
         self,
@@ -141,13 +160,23 @@ class Pusher:
         explore: bool = True,
         dry_run: bool = False,
     ) -> list[Decided]:
-        """See engine.push.decide_pushes; what is new is logged."""
-        decided = await decide_pushes(asked, await self.parts(), at_ms, explore, dry_run)
-        if not dry_run:
-            for one in decided:
-                if not one.repeated:
-                    self._log(one)
-        return decided
+        """See engine.push.decide_pushes; what is new is logged.
+
+        Once a place is reserved, the decision goes to the log even if nobody waits for it any more:
+        whoever asks again is given it.
+        """
+        people = _Reserving(self._people)
+        parts = await self.parts(people)
+
+        async def decide_and_tell() -> list[Decided]:
+            decided = await decide_pushes(asked, parts, at_ms, explore, dry_run)
+            if not dry_run:
+                for one in decided:
+                    if not one.repeated:
+                        self._log(one)
+            return decided
+
+        return await unbroken(decide_and_tell(), lambda: people.begun)
 
     async def confirm(self, went_out: Sequence[tuple[str, str]]) -> None:
         """(user_id, message_id) of messages that went out; raises StoreUnavailable."""
