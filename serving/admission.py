@@ -12,6 +12,12 @@ from contextlib import contextmanager
 
 from engine.errors import Overloaded
 
+# Widths of lanes beside `in_flight` decisions, which take some 2 ms of a core each.
+BATCHES = 4  # a thousand pushes take 50 ms
+APPENDS = 64
+WAITING = 64  # for the fold, once appended
+HELD = 32
+LOOKS = 16
 BODIES_BYTES = 64 << 20  # of all requests of a process whose bodies are read or worked on
 
 Count = Callable[[str], None]

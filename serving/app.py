@@ -15,7 +15,7 @@ from engine.rows import RowFiles
 from engine.settings import Settings
 from engine.stamp import Stamper
 from models.registry import open_registry
-from serving.admission import Lane
+from serving.admission import APPENDS, BATCHES, HELD, LOOKS, Lane
 from serving.answering import Decided
 from serving.configuration import ConfigurationWatch, read_configuration
 from serving.deciding import Deciding
@@ -40,8 +40,6 @@ from serving.users import Users
 
 VERSION = "0.1.0"
 SWITCH_S = 0.0005
-# Widths of lanes: in_flight decisions take some 2 ms of a core each, a thousand pushes 50.
-BATCHES, APPENDS, HELD, LOOKS = 4, 64, 32, 16
 INGEST = frozenset({Role.INGEST})
 SERVE = frozenset({Role.SERVE})
 ADMIN: frozenset[Role] = frozenset()

@@ -23,7 +23,7 @@ from engine.records import Record, encode
 from engine.redis_store import AsyncRedisStore
 from engine.stamp import Stamper
 from engine.times import to_ms
-from serving.admission import Lane
+from serving.admission import WAITING, Lane
 from serving.follow import Follower
 from serving.http import Request, Response, json_response, problem
 from serving.metrics import Metrics
@@ -33,7 +33,6 @@ PENDING_BYTES = 64 << 20
 ENTRY_RECORDS = 256
 INTERN_NAMES = 500
 WAIT_FOLDED_S = 10.0
-WAITING = 64  # requests that may wait for the fold at once
 
 
 class Accepted(msgspec.Struct):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
@@ -49,8 +48,3 @@ class HeadsHeld:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
-
-
-def use() -> None:
-    """Let uvicorn servers that are started in this process from now on answer so."""
-    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{OneWriteProtocol.__name__}"

@@ -7,16 +7,17 @@ from typing import Any
 
 from ray import serve
 from ray.serve._private import replica
-from ray.serve.config import HTTPOptions
+from ray.serve.config import BackpressureConfig, HTTPOptions
 from ray.serve.schema import LoggingConfig
 
 from engine.settings import Settings
-from serving import edge, one_write
+from serving import edge
 from serving.app import build
 from serving.connecting import connected
 
 # Ray's own defaults are queues without limit.
-ONGOING, QUEUED = 200, 400
+ONGOING, QUEUED = 200, 100  # the lanes of serving/admission.py turn away before
+TURNED_AWAY = BackpressureConfig(status_code=503, retry_after_s=1)
 REQUEST_TIMEOUT_S = 20.0  # longer than ?wait=folded; the app has deadlines of its own
 
 
@@ -43,7 +44,6 @@ def stop() -> None:
 
 def _deployment(settings: Settings, name: str, logging_config: LoggingConfig) -> Any:
     def application() -> Any:  # built in the replica: connections can't travel
-        one_write.use()
         _take_no_calls()
         connected(settings, threading.Event())
         return build(settings, ingest=name == "ingest", decide=name == "decide")
@@ -53,6 +53,7 @@ def _deployment(settings: Settings, name: str, logging_config: LoggingConfig) ->
         name=name,
         max_ongoing_requests=ONGOING,
         max_queued_requests=QUEUED,
+        backpressure_config=TURNED_AWAY,
         logging_config=logging_config,
         num_replicas=settings.replicas if name == "decide" else 1,
         ray_actor_options={"num_cpus": 0},
