@@ -98,7 +98,9 @@ class Deciders:
         self.page = PageHandler(self.deciding.page_parts, decided)
         people = StorePeople(process.reads)
         pusher = Pusher(people, self.deciding.push_parts, self.log.offer_push)
-        self.push = PushHandler(pusher, process.actions, decided.device)
+        self.push = PushHandler(
+            pusher, process.actions, decided.device, settings.batch_deadline_ms / 1000
+        )
         self.held = HeldMessages(
             process.reads, pusher, process.actions, lambda: follower.pressure, metrics
         )

@@ -50,7 +50,7 @@ class _Server(uvicorn.Server):
             build(settings),
             host=settings.host,
             port=settings.port,
-            log_level="warning",
+            log_level="error",  # each malformed request is a warning, and strangers send them
             access_log=False,
             http=GuardedProtocol,
             timeout_graceful_shutdown=5,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -12,7 +14,7 @@ from engine.actions import Actions
 from engine.device import Device
 from engine.errors import InvalidInput, StoreUnavailable
 from engine.events import Id, Time
-from engine.push import Asked, Decided, People, PushParts, confirm_sent, decide_pushes
+from engine.push import Asked, Decided, People, PushParts, confirm_sent, decide_pushes, put_off
 from engine.push_ledger import Ledger
 from engine.push_look import Person
 from engine.push_message import (
@@ -31,6 +33,8 @@ from serving.people import StorePeople
 from serving.unbroken import unbroken
 
 MOST = 1000
+AT_ONCE = 250  # messages decided on together
+SPARE = 1.3  # times the longest lot so far: so much time has to be left for another
 
 
 class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,11 +163,37 @@ class Pusher:
         at_ms: int | None = None,
         explore: bool = True,
         dry_run: bool = False,
+        within_s: float | None = None,
     ) -> list[Decided]:
         """See engine.push.decide_pushes; what is new is logged.
 
-        Once a place is reserved, the decision goes to the log even if nobody waits for it any more:
-        whoever asks again is given it.
+        Some people after the other, so that who asks for a page need not wait for a thousand. Those
+        for whom no time is left are put off.
+        """
+        now = time.monotonic()
+        until, longest_s = now + (math.inf if within_s is None else within_s), 0.0
+        found: dict[int, Decided] = {}
+        for places in _some_at_once(asked):
+            some = [asked[place] for place in places]
+            if now + SPARE * longest_s < until:
+                decided = await self._decide(some, at_ms, explore, dry_run)
+            else:
+                decided = await self._put_off(some, at_ms)
+            longest_s, now = max(longest_s, time.monotonic() - now), time.monotonic()
+            found |= zip(places, decided, strict=True)
+        return [found[place] for place in range(len(asked))]
+
+    async def _put_off(self, asked: Sequence[Asked], at_ms: int | None) -> list[Decided]:
+        parts = await self.parts()
+        at = int(time.time() * 1000) if at_ms is None else at_ms
+        return [put_off(one, at, parts, "deadline") for one in asked]
+
+    async def _decide(
+        self, asked: Sequence[Asked], at_ms: int | None, explore: bool, dry_run: bool
+    ) -> list[Decided]:
+        """Once a place is reserved, the decision goes to the log even if nobody waits any more.
+
+        Whoever asks again is given it.
         """
         people = _Reserving(self._people)
         parts = await self.parts(people)
@@ -191,7 +221,9 @@ class PushHandler:
         pusher: Pusher,
         actions: Actions,
         device: Callable[[dict[str, Any] | None], Device | None],
+        within_s: float | None = None,
     ) -> None:
+        self._within_s = within_s
         self._pusher = pusher
         self._actions = actions
         self._device = device
@@ -210,7 +242,9 @@ class PushHandler:
                 places.append(index)
             except (InvalidInput, msgspec.DecodeError) as error:
                 shown[index] = _refused(index, raw, error)
-        decided = await self._pusher.decide(asked, at_ms, body.explore, body.dry_run)
+        decided = await self._pusher.decide(
+            asked, at_ms, body.explore, body.dry_run, self._within_s
+        )
         for index, one in zip(places, decided, strict=True):
             shown[index] = _shown(index, one, body.explain)
         return json_response(200, await self._answer(decided, shown))
@@ -230,6 +264,21 @@ class PushHandler:
         degraded = next((d.decision.degraded for d in decided if d.decision.degraded), None)
         in_order = [shown[index] for index in range(len(shown))]
         return Scored(release, version, in_order, degraded or UNSET)
+
+
+def _some_at_once(asked: Sequence[Asked]) -> Iterator[list[int]]:
+    """Their places, some AT_ONCE together, and all of a person in the same lot."""
+    by_person: dict[str, list[int]] = {}
+    for place, one in enumerate(asked):
+        by_person.setdefault(one.user_id, []).append(place)
+    some: list[int] = []
+    for places in by_person.values():
+        some += places
+        if len(some) >= AT_ONCE:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 _decode_request = msgspec.json.Decoder(ScoreRequest).decode
