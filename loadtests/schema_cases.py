@@ -1,7 +1,7 @@
 """`python -m loadtests.schema_cases --url URL`: cases that Schemathesis makes of `/openapi.json`.
 
-Drives Schemathesis, which is no dependency of Kairos (`pip install schemathesis` where you like, and
-`--schemathesis` names its command): bodies, paths and queries that the description allows, and ones
+Drives Schemathesis, which is no dependency of Kairos (`pip install schemathesis` anywhere;
+`--schemathesis` names its command): bodies, paths and queries as the description allows, and ones
 that it does not. No answer may be of 500 or above, or take REQUEST_S; valid calls afterwards must
 succeed. With `--pid` the growth of the memory of that process and all below it is told as well.
 Prints JSON; exit code 1 where something is wrong.

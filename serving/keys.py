@@ -37,7 +37,7 @@ class Keyring:
 
     by_hash: dict[str, KeyRecord]
     loopback: bool = False  # only this machine can call
-    _any_limited: bool = False
+    any_limited: bool = False
 
     def authorize(self, key: str | None) -> Role | None:
         """The role of a key, None for an unknown one."""
@@ -55,7 +55,7 @@ class Keyring:
 
         Looked up by its hash: whoever asks was authorized before.
         """
-        if not self._any_limited or key is None:
+        if not self.any_limited or key is None:
             return None
         digest = _digest(key)
         record = self.by_hash.get(digest)
@@ -65,7 +65,7 @@ class Keyring:
         """Read the keys anew."""
         raw = store.hash_all(KEYS_KEY)
         self.by_hash = {h: msgspec.json.decode(r, type=KeyRecord) for h, r in raw.items()}
-        self._any_limited = any(record.rate for record in self.by_hash.values())
+        self.any_limited = any(record.rate for record in self.by_hash.values())
 
 
 def create_key(

@@ -64,7 +64,7 @@ class Rates:
         bucket = self._bucket(digest, burst, now)
         bucket.tokens = min(burst, bucket.tokens + (now - bucket.at) * rate)
         bucket.at = now
-        taken = bucket.tokens >= 1
+        taken = bucket.tokens > 1 - 1e-9
         if taken:
             bucket.tokens -= 1
         wanted = burst if taken else 1.0
