@@ -127,7 +127,7 @@ async def decide_pushes(
         if not waiting:
             return [found[place] for place in range(len(asked))]
     for place in waiting:
-        found[place] = _put_off(asked[place], at, parts, why)
+        found[place] = put_off(asked[place], at, parts, why)
     return [found[place] for place in range(len(asked))]
 
 
@@ -396,11 +396,15 @@ def _next_ledger(
     return prune(Ledger(sends, decided), at_ms)
 
 
-def _put_off(asked: Asked, at_ms: int, parts: PushParts, why: str) -> Decided:
-    """Nothing can be decided: held for a moment, without a word in any ledger."""
+def put_off(asked: Asked, at_ms: int, parts: PushParts, why: str) -> Decided:
+    """Nothing can be decided: held for a moment, without a word in any ledger.
+
+    `why`: store, contended or deadline.
+    """
     text = {
         "store": "the store does not answer: nobody can tell who may get a message",
         "contended": "others decide about this person at the same time",
+        "deadline": "the call was about too many people for its time",
     }[why]
     decision = PushDecision(
         new_decision_id(partition_of(asked.user_id, parts.people.partitions), at_ms),

@@ -8,16 +8,17 @@ from typing import Any
 
 from ray import serve
 from ray.serve._private import replica
-from ray.serve.config import HTTPOptions
+from ray.serve.config import BackpressureConfig, HTTPOptions
 from ray.serve.schema import LoggingConfig
 
 from engine.settings import Settings
-from serving import edge, one_write
+from serving import edge, guarded
 from serving.app import build
 from serving.connecting import connected
 
 # Ray's own defaults are queues without limit.
-ONGOING, QUEUED = 200, 400
+ONGOING, QUEUED = 200, 100  # the lanes of serving/admission.py turn away before
+TURNED_AWAY = BackpressureConfig(status_code=503, retry_after_s=1)
 REQUEST_TIMEOUT_S = 20.0  # longer than ?wait=folded; the app has deadlines of its own
 QUIET = LoggingConfig(enable_access_log=False, log_level="WARNING")
 
@@ -55,7 +56,7 @@ def application(name: str, replicas: int, read_settings: Callable[[], Settings])
 
     def half() -> Any:  # built in the replica: connections can't travel
         settings = read_settings()
-        one_write.use()
+        guarded.use()  # where Ray was not told of serving/ahead.py
         _take_no_calls()
         connected(settings, threading.Event())
         return build(settings, ingest=name == "ingest", decide=name == "decide")
@@ -65,6 +66,7 @@ def application(name: str, replicas: int, read_settings: Callable[[], Settings])
         name=name,
         max_ongoing_requests=ONGOING,
         max_queued_requests=QUEUED,
+        backpressure_config=TURNED_AWAY,
         logging_config=QUIET,
         num_replicas=replicas if name == "decide" else 1,
         max_surge_percent=100,  # a new replica is ready before the old one goes, the only one too

@@ -23,7 +23,8 @@ import msgspec
 from engine.errors import KairosError, SettingsError, StoreUnavailable
 from engine.redis_store import RedisStore
 from engine.settings import Settings
-from serving import check, edge, embedded
+from serving import ahead, check, edge, embedded
+from serving.admission import APPENDS, WAITING
 from serving.configuration import read_configuration
 from serving.webhook import webhook_of
 
@@ -236,6 +237,7 @@ def prepare_environment(settings: Settings, sockets: Path, ports: range) -> None
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports[10]),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports[-1]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": ahead.CALLBACK,
         "RAY_worker_niceness": "0",
         "RAY_raylet_start_wait_time_s": "120",  # 30 are too few where others load the machine
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -244,7 +246,8 @@ def prepare_environment(settings: Settings, sockets: Path, ports: range) -> None
         os.environ.setdefault(name, value)
     if haproxy:
         public = f"{settings.host}:{settings.port}"
-        script = edge.install(folder, public, _haproxy_binary())
+        told = edge.Edge(public, settings.in_flight, APPENDS + WAITING, str(folder))
+        script = edge.install(told, _haproxy_binary())
         os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(script)
 
 

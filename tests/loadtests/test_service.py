@@ -21,7 +21,13 @@ from serving.http import Role
 from serving.keys import create_key
 
 # A busy machine is not a dead store.
-SETTINGS = {"LEASE_MS": "1000", "ARCHIVE_INTERVAL_S": "1", "READ_TIMEOUT_MS": "5000"}
+SETTINGS = {
+    "LEASE_MS": "1000",
+    "ARCHIVE_INTERVAL_S": "1",
+    "READ_TIMEOUT_MS": "5000",
+    "DEADLINE_MS": "10000",
+    "BATCH_DEADLINE_MS": "20000",
+}
 pytestmark = pytest.mark.timeout(280)
 
 
