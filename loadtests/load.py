@@ -17,7 +17,7 @@ from pathlib import Path
 from loadtests.figures import Figures
 from loadtests.processes import Watch
 from loadtests.record import Rows, load_record
-from loadtests.report import make_figures, write_report
+from loadtests.report import make_report
 from loadtests.saturation import Searched, search
 from loadtests.schedule import Plan, read_plan, seconds_of, write_plan
 from loadtests.shapes import LENGTHS_S, SHAPES
@@ -79,20 +79,17 @@ def find_saturation(
     return search(run, target.url, seconds, within, first)
 
 
-def load(
-    target: Target, plan: Plan, folder: Path, pid: int, page_port: int = 0,
-    saturation: float | None = None,
-) -> tuple[Figures, Watch]:  # fmt: skip
-    """Run a plan beside a watch and a prober; figures and samples."""
+def load(target: Target, plan: Plan, folder: Path, pid: int, page_port: int = 0) -> Figures:
+    """Run a plan beside a watch and a prober, which leave their findings in the folder.
+
+    Returns how soon events could be seen.
+    """
     every_s = 5.0 if seconds_of(plan) >= SLOW_S else 1.0
     watching = Watch([pid] if pid else [], every_s)
-    with watching as watch, probed(target.url, PROBED_S, target.key) as probes:
-        rows = run_plan(target, plan, folder, watch, page_port)
+    with watching as watch, probed(target.url, PROBED_S, target.key) as visible:
+        run_plan(target, plan, folder, watch, page_port)
     watch.save(folder / "processes.json")
-    about = {"visible": probes, "saturation": saturation}
-    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
-    figures = make_figures(rows, watch.samples, probes, saturation)
-    return figures | {"started": rows.told["started"]}, watch
+    return visible
 
 
 def main() -> None:
@@ -116,21 +113,21 @@ def main() -> None:
     add("--seed", type=int, default=1)
     asked = parser.parse_args()
     target = Target(asked.url, asked.people, asked.key, asked.mix, asked.seed)
-    steps: Figures = {}
-    saturation = asked.saturation or None
-    if saturation is None and asked.shape != "plan":
+    about: Figures = {"saturation": asked.saturation or None}
+    if not asked.saturation and asked.shape != "plan":
         found = find_saturation(target, asked.out, asked.step, asked.within, asked.first)
-        saturation, steps = found.per_s, {"search": found.told()}
-    figures: Figures = {"saturation_per_s": saturation}
-    if asked.shape != "none":
-        plan = (
-            read_plan(asked.plan)
-            if asked.shape == "plan"
-            else SHAPES[asked.shape](saturation or 0, asked.seconds or LENGTHS_S[asked.shape])
-        )
-        figures, watch = load(target, plan, asked.out, asked.pid, asked.page, saturation)
-        write_report(asked.out, "report", {"figures": figures | steps}, watch.samples)
-    print(json.dumps(figures | steps))
+        about = {"saturation": found.per_s, "search": found.told()}
+    if asked.shape == "none":
+        print(json.dumps({"saturation_per_s": about["saturation"], "search": about["search"]}))
+        return
+    if asked.shape == "plan":
+        plan: Plan = read_plan(asked.plan)
+    else:
+        seconds = asked.seconds or LENGTHS_S[asked.shape]
+        plan = SHAPES[asked.shape](about["saturation"], seconds)
+    about["visible"] = load(target, plan, asked.out, asked.pid, asked.page)
+    (asked.out / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    print(json.dumps(make_report(asked.out)))
 
 
 if __name__ == "__main__":

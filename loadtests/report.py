@@ -1,6 +1,8 @@
 """A run's report: one JSON document, and one HTML page of it that needs nothing beside it.
 
-`python -m loadtests.report FOLDER` makes both anew from the record in a folder.
+`python -m loadtests.report FOLDER` makes both from what a run left in a folder: requests.npz and
+run.json (loadtests.record), processes.json (loadtests.processes), and about.json with what else is
+known: visible, saturation, search, and `ran`: machine, commit, command, release.
 """
 
 from __future__ import annotations
@@ -55,15 +57,21 @@ def make_figures(
     }
 
 
-def write_report(folder: Path, name: str, full: Figures, samples: Sequence[Sample]) -> None:
-    """`name`.json and `name`.html in a folder; `full` holds "figures" and what ran where."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(full, indent=1) + "\n", encoding="utf-8")
-    (folder / f"{name}.html").write_text(page(full, samples), encoding="utf-8")
+def make_report(folder: Path) -> Figures:
+    """Write report.json and report.html of a run, and return what the former holds."""
+    rows, samples = load_record(folder), load_samples(folder / "processes.json")
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    figures = make_figures(rows, samples, about.get("visible"), about.get("saturation"))
+    searched = {"search": about["search"]} if about.get("search") else {}
+    full = {"benchmark": "load", "figures": figures | searched} | about.get("ran", {})
+    (folder / "report.json").write_text(json.dumps(full, indent=1) + "\n", encoding="utf-8")
+    started = float(rows.told["started"])
+    (folder / "report.html").write_text(page(full, samples, started), encoding="utf-8")
+    return full
 
 
-def page(full: Figures, samples: Sequence[Sample]) -> str:
-    """The HTML page."""
+def page(full: Figures, samples: Sequence[Sample], started: float) -> str:
+    """The HTML page; `started` in unix seconds, as the samples' times."""
     figures = full["figures"]
     plan = read_plan(figures["plan"])
     about = " · ".join(
@@ -94,7 +102,7 @@ def page(full: Figures, samples: Sequence[Sample]) -> str:
             "<h2>Processes</h2><p>CPU of one core; first and last: medians of the first and the "
             "last sixth of the run.</p>",
             _processes(figures["processes"]),
-            *_process_charts(samples, plan, figures.get("started")),
+            *_process_charts(samples, plan, started),
             "</html>\n",
         ]
     )
@@ -164,11 +172,7 @@ def _time_charts(points: Sequence[Mapping[str, Any]], plan: Sequence[Stage]) -> 
     ]  # fmt: skip
 
 
-def _process_charts(
-    samples: Sequence[Sample], plan: Sequence[Stage], started: float | None
-) -> list[str]:
-    if not samples or started is None:
-        return []
+def _process_charts(samples: Sequence[Sample], plan: Sequence[Stage], started: float) -> list[str]:
     marks = [(began, stage.name) for stage, (began, _) in zip(plan, stage_times(plan), strict=True)]
     by_name: dict[str, dict[float, list[float]]] = {}
     before: dict[int, Sample] = {}
@@ -209,17 +213,5 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return f"<table><tr>{top}</tr>{body}</table>"
 
 
-def main() -> None:
-    """Make a report anew."""
-    folder = Path(sys.argv[1])
-    samples = load_samples(folder / "processes.json")
-    about = folder / "about.json"
-    told = json.loads(about.read_text(encoding="utf-8")) if about.exists() else {}
-    rows = load_record(folder)
-    figures = make_figures(rows, samples, told.get("visible"), told.get("saturation"))
-    figures["started"] = rows.told["started"]
-    write_report(folder, "report", {"figures": figures}, samples)
-
-
 if __name__ == "__main__":
-    main()
+    make_report(Path(sys.argv[1]))

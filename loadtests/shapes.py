@@ -12,7 +12,7 @@ OVER = 3.0
 SOAK, OVERLOAD, AFTER = "soak", "overload", "after"
 
 
-def short(saturation: float, seconds: float = 200) -> Plan:
+def short(saturation: float, seconds: float = 160) -> Plan:
     """Ramp, steady, spike, recovery, soak: everything once; `seconds` in all."""
     calm, unit = SOAKED * saturation, seconds / 20
     return [
@@ -46,4 +46,4 @@ SHAPES: dict[str, Callable[[float, float], Plan]] = {
     "soak": soak,
     "overload": overload,
 }
-LENGTHS_S = {"short": 200.0, "soak": 3600.0, "overload": 300.0}
+LENGTHS_S = {"short": 160.0, "soak": 3600.0, "overload": 300.0}

@@ -34,6 +34,7 @@ from serving.people import StorePeople
 from serving.push import DocumentedScoreBody, Pusher, PushHandler, Scored
 from serving.recommend import Recommend, RecommendBody, Recommended
 from serving.situations import SituationHandler, SituationNow
+from serving.timing import timed
 from serving.users import Users
 
 VERSION = "0.1.0"
@@ -126,7 +127,7 @@ def ingest_routes(process: Process) -> list[Route]:
         Route(
             "POST",
             "/v1/events",
-            ingest.post_events,
+            timed(ingest.post_events),
             INGEST,
             max_body=8 * MIB,
             summary="Append events: one, a list of up to 1,000, or {sent_at, events}",
@@ -141,13 +142,13 @@ def decide_routes(deciders: Deciders) -> list[Route]:
     """The application that decides and looks."""
     looking = deciders.looking
     return [
-        Route("POST", "/v1/recommend", deciders.recommend.post_recommend, SERVE,
+        Route("POST", "/v1/recommend", timed(deciders.recommend.post_recommend), SERVE,
               summary="Decide which items to show",
               request_type=RecommendBody, response_type=Recommended),
-        Route("POST", "/v1/page", deciders.page.post_page, SERVE,
+        Route("POST", "/v1/page", timed(deciders.page.post_page), SERVE,
               summary="Decide which modules a home screen carries, and with which items",
               request_type=PageBody, response_type=PageAnswer),
-        Route("POST", "/v1/push/score", deciders.push.post_score, SERVE, max_body=8 * MIB,
+        Route("POST", "/v1/push/score", timed(deciders.push.post_score), SERVE, max_body=8 * MIB,
               summary="Send now, hold until a better moment, or drop: up to 1,000 messages",
               request_type=DocumentedScoreBody, response_type=Scored),
         Route("GET", "/v1/situation/{user_id}", deciders.situations.get_situation, SERVE,

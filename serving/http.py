@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 import msgspec
 
 from engine.errors import InvalidInput, NotFound, Overloaded, StoreUnavailable
+from engine.spans import span
 
 T = TypeVar("T")
 Headers = tuple[tuple[str, str], ...]
@@ -107,6 +108,7 @@ class _Disconnected(Exception):
 _encoder = msgspec.json.Encoder()
 
 
+@span("encode")
 def json_response(status: int, obj: Any) -> Response:
     """`obj` as JSON."""
     return Response(status, _encoder.encode(obj))
@@ -143,6 +145,7 @@ def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(type_)
 
 
+@span("decode")
 def decode(body: bytes, type: type[T]) -> T:
     """`body` as strict JSON of `type`; raises what `as_problem` answers with 400 or 422."""
     wanted: Any = type

@@ -21,6 +21,7 @@ from engine.events import Alias, Event, Item, Rejection, decode_batch
 from engine.ids import ITEMS, partition_of
 from engine.records import Record, encode
 from engine.redis_store import AsyncRedisStore
+from engine.spans import span
 from engine.stamp import Stamper
 from engine.times import to_ms
 from serving.follow import Follower
@@ -53,6 +54,7 @@ class Appender:
         self._bytes = 0
         self._task: asyncio.Task[None] | None = None
 
+    @span("append")
     async def append(self, records: Mapping[int, Sequence[bytes]]) -> dict[int, int]:
         """Append; returns the position of each partition's last entry. Raises as the store does."""
         if not records:
@@ -145,6 +147,7 @@ class Ingest:
             answer.folded = await self._counted(positions, joined)
         return json_response(202, answer)
 
+    @span("check")
     def _check(
         self,
         events: Sequence[tuple[int, Event]],
@@ -162,6 +165,7 @@ class Ingest:
                 rejected.append(Rejection(index, event_id, kind, error.field, error.detail))
         return checked
 
+    @span("number")
     async def _number(self, events: Sequence[Event], now: int) -> None:
         for space, missing in self._stamper.missing(events).items():
             # Bit by bit: nobody else is answered while the store numbers one lot.
@@ -170,6 +174,7 @@ class Ingest:
                 numbers = await self._store.intern(space, names, now)
                 self._stamper.learn(space, names, numbers)
 
+    @span("stamp")
     async def _append(
         self, checked: Sequence[tuple[int, Event, int]], now: int
     ) -> tuple[int, dict[int, int]]:
