@@ -57,10 +57,19 @@ def load(
     as_json: Json = False,
     out: Annotated[
         Path, typer.Option(help="Where NAME.json and NAME.html go: FOLDER/NAME.")
-    ] = Path("loadtests/results/load"),
+    ] = Path("build/load"),
 ) -> None:
     """A load of pages, lists, events and pushes by a schedule; a report beside the bars."""
-    asked: list[object] = ["--seconds", seconds, "--step", step, "--within", within, "--first", first]
+    asked: list[object] = [
+        "--seconds",
+        seconds,
+        "--step",
+        step,
+        "--within",
+        within,
+        "--first",
+        first,
+    ]
     asked += ["--saturation", rate, "--page", page]
     asked += ["--shape", "plan", "--plan", plan] if plan else ["--shape", shape.value]
     world = World(users, items, days)

@@ -24,6 +24,7 @@ from geventhttpclient import HTTPClient
 from locust import LoadTestShape, User, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
+from locust.exception import StopUser
 from locust.runners import LocalRunner
 
 from loadtests.people import read_town
@@ -102,7 +103,7 @@ class Everybody(User):
             sender.record.save(Path(options.record))
         self.environment.process_exit_code = 0  # failed requests are the report's to judge
         Whole.over = True
-        gevent.sleep(PATIENCE_S)  # locust stops us
+        raise StopUser
 
 
 class Sender:

@@ -30,6 +30,7 @@ NAMES = {
     "cli.main up": "kairos up",
     "kairos up": "kairos up",
 }
+MACHINE = "whole machine"
 
 
 class Sample(NamedTuple):
@@ -68,6 +69,7 @@ class Watch:
 
     def _run(self) -> None:
         while True:
+            self.samples.append(whole_machine())
             for pid in descendants(self.roots):
                 if (sample := sampled(pid)) is not None:
                     self.samples.append(sample)
@@ -111,6 +113,17 @@ def sampled(pid: int) -> Sample | None:
     return Sample(
         round(time.time(), 2), pid, name_of(line), cpu_s, round(mib, 2), len(descriptors), sockets
     )
+
+
+def whole_machine() -> Sample:
+    """All of the machine, whoever works on it, under pid 0: CPU of all cores, memory in use."""
+    busy = Path("/proc/stat").read_text().partition("\n")[0].split()[1:]
+    # user, nice, system, irq, softirq, steal; not idle and not waiting for a disk.
+    cpu_s = sum(int(busy[place]) for place in (0, 1, 2, 5, 6, 7)) / TICK
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+    mib = (kib["MemTotal"] - kib["MemAvailable"]) / 1024
+    return Sample(round(time.time(), 2), 0, MACHINE, cpu_s, round(mib, 2), 0, 0)
 
 
 def name_of(line: str) -> str:

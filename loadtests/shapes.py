@@ -9,7 +9,7 @@ from loadtests.schedule import Plan, Stage
 SOAKED = 0.7  # of saturation
 OVER = 3.0
 # Names of stages that the report judges.
-SOAK, OVERLOAD, AFTER = "soak", "overload", "after"
+SOAK, PEAK, OVERLOAD, AFTER = "soak", "peak", "overload", "after"
 
 
 def short(saturation: float, seconds: float = 160) -> Plan:
@@ -35,7 +35,7 @@ def overload(saturation: float, seconds: float = 300) -> Plan:
     calm, around = saturation / 2, max(min(60.0, seconds / 3), 15.0)
     return [
         Stage("before", around, calm, calm),
-        Stage("peak", around, 0.9 * saturation, 0.9 * saturation),
+        Stage(PEAK, around, 0.9 * saturation, 0.9 * saturation),
         Stage(OVERLOAD, seconds, OVER * saturation, OVER * saturation),
         Stage(AFTER, around, calm, calm),
     ]

@@ -130,8 +130,8 @@ def overloaded(folder: Path, kept: int, status: int, why: str, back_s: int) -> t
             row = (150.0, 0, PAGE, 200, "") if good else (20.0, 0, PAGE, status, why)
             rows.append((second + n / 300, *row))
     for second in range(30):
-        late = second < back_s
-        rows += [(60 + second + n / 50, 900.0 if late else 9.0, 1, PAGE, 200, "") for n in range(50)]
+        took_ms = 900.0 if second < back_s else 9.0
+        rows += [(60 + second + n / 50, took_ms, 1, PAGE, 200, "") for n in range(50)]
     return recorded(folder, plan, rows), plan
 
 
@@ -196,7 +196,7 @@ def test_processes_are_told_from_their_samples() -> None:
 
 def test_a_report_is_one_page_and_one_document(tmp_path: Path) -> None:
     rows, _ = overloaded(tmp_path, 85, 503, "503 <overloaded>", 4)
-    samples = [sample(at, 3, "store", 100.0 + at) for at in range(0, 90)]
+    samples = [sample(at, 3, "store", 100.0 + at) for at in range(90)]
     (tmp_path / "processes.json").write_text(json.dumps(samples))
     about = {"visible": {"p99": 30.0}, "saturation": 100.0, "ran": {"machine": "a <machine>"}}
     (tmp_path / "about.json").write_text(json.dumps(about))
