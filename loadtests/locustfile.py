@@ -69,7 +69,7 @@ class Whole(LoadTestShape):
 
     def reset_time(self) -> None:
         """The page may start it again."""
-        super().reset_time()
+        super().reset_time()  # type: ignore[no-untyped-call]
         Whole.over = False
 
     def tick(self) -> tuple[int, float] | None:

@@ -63,7 +63,7 @@ def make_report(folder: Path) -> Figures:
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     figures = make_figures(rows, samples, about.get("visible"), about.get("saturation"))
     searched = {"search": about["search"]} if about.get("search") else {}
-    full = {"benchmark": "load", "figures": figures | searched} | about.get("ran", {})
+    full: Figures = {"benchmark": "load", "figures": figures | searched} | about.get("ran", {})
     (folder / "report.json").write_text(json.dumps(full, indent=1) + "\n", encoding="utf-8")
     started = float(rows.told["started"])
     (folder / "report.html").write_text(page(full, samples, started), encoding="utf-8")
