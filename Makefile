@@ -1,7 +1,7 @@
 # Every target sets up what it needs, into .venv, from requirements.lock.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test demo lock clean
+.PHONY: help setup check format test demo load lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +15,7 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 endif
 
 help:
-	@echo "make setup | check | format | test | demo | lock | clean"
+	@echo "make setup | check | format | test | demo | load | lock | clean"
 
 setup: $(STAMP)
 
@@ -44,6 +44,10 @@ test: setup
 
 demo: setup
 	$(BIN)/kairos demo $(ARGS)
+
+# Ramp, steady, spike and a short soak on a small world; the report goes to build/load.html.
+load: setup
+	$(BIN)/kairos benchmark load $(ARGS)
 
 # Keeps the pins that still hold; `make lock ARGS=--upgrade` takes the newest of everything.
 lock: setup

@@ -371,6 +371,11 @@ def where() -> dict[str, str]:
     return {
         "machine": f"{cpu}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "commit": commit or "unknown",
-        "command": "kairos " + " ".join(sys.argv[1:]),
+        "command": " ".join(("kairos", *(_named(told) for told in sys.argv[1:]))),
         "date": datetime.now(UTC).date().isoformat(),
     }
+
+
+def _named(argument: str) -> str:
+    """A path by its last part: where it lies on this machine says nothing elsewhere."""
+    return Path(argument).name if Path(argument).is_absolute() else argument

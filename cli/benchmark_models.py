@@ -20,6 +20,7 @@ from cli import (
     benchmark_context,
     benchmark_diversity,
     benchmark_estimators,
+    benchmark_load,
     benchmark_motion,
     benchmark_pages,
     benchmark_push,
@@ -69,6 +70,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `kairos benchmark`."""
     app.command("gowalla")(gowalla)
     app.command("movielens_small")(movielens_small)
+    benchmark_load.register(app)
     benchmark_motion.register(app)
     benchmark_context.register(app)
     benchmark_pages.register(app)

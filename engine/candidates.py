@@ -14,6 +14,7 @@ from engine.compiled import compiled
 from engine.places import no_places, slot_of
 from engine.recommending import SourceQuotas
 from engine.situation import Moment
+from engine.spans import span
 from engine.taste import Taste
 
 Items = NDArray[np.int32]
@@ -84,6 +85,7 @@ class Candidates:
         return next((name for s, name in enumerate(names) if bits >> s & 1), "given")
 
 
+@span("candidates")
 def gather(
     sources: Sources,
     columns: Columns,
@@ -132,6 +134,7 @@ def _added(
     return np.concatenate([items, every[new]]), np.concatenate([brought, marks[new]])
 
 
+@span("candidates")
 def given(
     sources: Sources, columns: Columns, taste: Taste, moment: Moment, items: Items
 ) -> Candidates:

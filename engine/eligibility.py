@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from engine.candidates import Items, Mask
 from engine.catalog import Catalog
 from engine.rules import NO_ITEMS, NO_RULES, Rules
+from engine.spans import span
 from engine.state import UserState, seen_array
 
 
@@ -47,6 +48,7 @@ class Eligible:
         return None
 
 
+@span("eligible")
 def find_eligible(
     catalog: Catalog,
     state: UserState,

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from engine.errors import InvalidInput
+from engine.spans import span
 from engine.wire import MAX_DEPTH, decode, depth_of, from_validation, malformed
 
 MAX_EVENTS = 1000
@@ -160,6 +161,7 @@ _event = msgspec.json.Decoder(Event)
 _events = msgspec.json.Decoder(list[Event])
 
 
+@span("decode")
 def decode_batch(body: bytes) -> Batch:
     """One event, a list, or {sent_at, events}; raises InvalidInput where the frame is wrong."""
     try:

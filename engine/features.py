@@ -18,6 +18,7 @@ from engine.columns import Columns
 from engine.compiled import compiled
 from engine.places import no_places, slot_of
 from engine.situation import Moment
+from engine.spans import span
 from engine.state import (
     DAY_HALF_LIFE_MS,
     MONTH_HALF_LIFE_MS,
@@ -97,6 +98,7 @@ _ITEM, _CROSS, _SCORES, _RANKS, _SOURCES, _POSITION = (
 )
 
 
+@span("features")
 def matrix(
     state: UserState, moment: Moment, candidates: Candidates, columns: Columns
 ) -> NDArray[np.float32]:

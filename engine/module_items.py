@@ -29,6 +29,7 @@ from engine.module_book import Shelf, Standing
 from engine.modules import OWN_ORDER
 from engine.recommending import Recommending
 from engine.situation import Moment
+from engine.spans import span
 from engine.state import TOUCHES, UserState
 from engine.taste import Taste
 from engine.times import DAY_MS
@@ -77,6 +78,7 @@ class Asking:
         return self.eligible.allowed
 
 
+@span("candidates")
 def bring(shelves: Sequence[Shelf], standing: Standing, asking: Asking) -> Brought:
     """Gather once, let every module pick from that, and add what a module misses."""
     holdings = [_holding(shelf, standing, asking) for shelf in shelves]

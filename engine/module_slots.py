@@ -15,6 +15,7 @@ from engine.module_choice import Estimates, shares
 from engine.modules import OWN_ORDER
 from engine.recommending import SlateSettings
 from engine.slate import Choice, Pool, fill, room
+from engine.spans import span
 
 Rows = NDArray[np.intp]
 Flags = NDArray[np.bool_]
@@ -52,6 +53,7 @@ class Asked:
     floor: float  # share of each slot that is spread evenly
 
 
+@span("slate")
 def fill_page(
     offers: Sequence[Offer], found: Estimates, settings: SlateSettings, asked: Asked
 ) -> tuple[list[Slot], dict[int, str]]:

@@ -41,6 +41,7 @@ from engine.pipeline import (
 from engine.placed import Page, Placed
 from engine.situation import Moment
 from engine.slate import Pool
+from engine.spans import span
 from engine.state import MONTH_HALF_LIFE_MS, UserState, attribute, read_decayed
 from engine.taste import read_taste
 
@@ -155,6 +156,7 @@ def _by_name(shelves: Sequence[Shelf], values: Doubles) -> dict[str, float]:
     return {shelf.module_id: float(values[n]) for n, shelf in enumerate(shelves)}
 
 
+@span("modules")
 def _learned(
     scorer: ModuleScorer | None,
     shelves: Sequence[Shelf],
@@ -169,6 +171,7 @@ def _learned(
     return counted.times(scorer.worth(names, before, moment, segment) / before)
 
 
+@span("modules")
 def _counted(
     book: ModuleBook, standing: Standing, state: UserState, at_ms: int, here: Here
 ) -> Estimates:

@@ -44,6 +44,7 @@ from engine.rules import NO_RULES, Rules
 from engine.situation import Moment, Situations
 from engine.slate import Choice, Pool, fill
 from engine.slot_rules import SlotRules
+from engine.spans import span
 from engine.state import UserState
 from engine.taste import Taste, read_taste
 
@@ -198,6 +199,7 @@ class Known:
         return user_id, self.state
 
 
+@span("read")
 async def read_state(request: Request, parts: Parts) -> tuple[str, UserState, str | None]:
     """The id that aliases lead to, its state, and why it could not be read, if it could not."""
     try:
@@ -243,6 +245,7 @@ def _gather(
     return given(parts.sources, columns, taste, moment, kept)
 
 
+@span("slate")
 def make_pool(
     request: Request,
     state: UserState,
@@ -277,6 +280,7 @@ def _demoted(
     return np.where(told, values - low, values)
 
 
+@span("rank")
 def rank_pool(
     request: Request,
     parts: Parts,

@@ -46,6 +46,7 @@ from engine.push_person import Verdict, settle
 from engine.push_reasons import reasons_of
 from engine.push_value import Doubles, Effects, Prospects, PushModel, lifts, own_hours
 from engine.situation import Moment, Situations
+from engine.spans import span
 from engine.times import HOUR_MS
 
 TRIES = 5  # at a ledger that others change
@@ -152,6 +153,7 @@ async def confirm_sent(went_out: Sequence[tuple[str, str]], people: People) -> N
         waiting = {name: told for name, told in waiting.items() if found[name].user_id in lost}
 
 
+@span("decide")
 def decide_known(
     asked: Sequence[Asked],
     people: Mapping[str, Person],

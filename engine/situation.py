@@ -26,6 +26,7 @@ from engine.forward_filter import Beliefs, relax, weigh
 from engine.motion import Window, read_window
 from engine.records import DecidedMoment
 from engine.situation_rules import UNKNOWN, Looks, SituationFile, make_looks
+from engine.spans import span
 from engine.state import UserState, time_zone
 from engine.times import zone
 
@@ -142,6 +143,7 @@ class Situations:
         """Of the models."""
         return self.models.version if self.models else ""
 
+    @span("situation")
     def read(self, state: UserState, told: Device | None, at_ms: int) -> Moment:
         """The moment by what the request tells, else by what the state keeps."""
         [moment] = self.read_many([(state, told)], at_ms)

@@ -33,6 +33,7 @@ from engine.diversity import (
 )
 from engine.recommending import SlateSettings
 from engine.slot_rules import NO_SLOT_RULES, Mask, SlotRules
+from engine.spans import span
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -68,6 +69,7 @@ class Choice:
     rule: int = -1  # that placed it there, as SlotRules.label has it; −1: none
 
 
+@span("slate")
 def fill(
     pool: Pool,
     size: int,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from engine.actions import Actions
 from engine.catalog import Catalog
 from engine.situation import Moment
+from engine.spans import span
 from engine.state import TOUCHES, UserState
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -36,6 +37,7 @@ class Taste:
     attributes: Mapping[str, Any]
 
 
+@span("taste")
 def read_taste(
     state: UserState,
     moment: Moment,

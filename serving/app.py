@@ -36,6 +36,7 @@ from serving.push import DocumentedScoreBody, Pusher, PushHandler, Scored
 from serving.rates import Rates
 from serving.recommend import Recommend, RecommendBody, Recommended
 from serving.situations import SituationHandler, SituationNow
+from serving.timing import timed
 from serving.users import Users
 
 VERSION = "0.1.0"
@@ -135,7 +136,7 @@ def ingest_routes(process: Process) -> list[Route]:
         Route(
             "POST",
             "/v1/events",
-            ingest.post_events,
+            timed(ingest.post_events),
             INGEST,
             max_body=8 * MIB,
             nests=True,
@@ -154,15 +155,15 @@ def decide_routes(process: Process, deciders: Deciders) -> list[Route]:
     one_by_one = process.lane("decide", settings.in_flight)
     batches = process.lane("push", BATCHES)
     deciding = [
-        Route("POST", "/v1/recommend", deciders.recommend.post_recommend, SERVE,
+        Route("POST", "/v1/recommend", timed(deciders.recommend.post_recommend), SERVE,
               lane=one_by_one, deadline_s=single_s,
               summary="Decide which items to show",
               request_type=RecommendBody, response_type=Recommended),
-        Route("POST", "/v1/page", deciders.page.post_page, SERVE,
+        Route("POST", "/v1/page", timed(deciders.page.post_page), SERVE,
               lane=one_by_one, deadline_s=single_s,
               summary="Decide which modules a home screen carries, and with which items",
               request_type=PageBody, response_type=PageAnswer),
-        Route("POST", "/v1/push/score", deciders.push.post_score, SERVE, max_body=8 * MIB,
+        Route("POST", "/v1/push/score", timed(deciders.push.post_score), SERVE, max_body=8 * MIB,
               lane=batches, deadline_s=batch_s,
               summary="Send now, hold until a better moment, or drop: up to 1,000 messages",
               request_type=DocumentedScoreBody, response_type=Scored),

@@ -25,6 +25,7 @@ from engine.push_record import push_record
 from engine.records import encode
 from engine.redis_store import AsyncRedisStore
 from engine.rows import RowFiles
+from engine.spans import span
 from serving.follow import Follower
 from serving.metrics import Metrics
 
@@ -71,6 +72,7 @@ class DecisionLog:
         self._task = asyncio.create_task(self._run())
         self._records.start()
 
+    @span("log")
     def offer(self, decision_id: str, slate: Slate) -> None:
         """Queue a slate that was just answered, under its id (engine.decisions.new_decision_id)."""
         size = slate.rows.nbytes + 2 * slate.eligible.allowed.nbytes
@@ -83,6 +85,7 @@ class DecisionLog:
         self._bytes += size
         self._some.set()
 
+    @span("log")
     def offer_push(self, decided: Decided) -> None:
         """Log a decision on a push that was just made."""
         if self._follower.pressure is not None:

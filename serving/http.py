@@ -23,6 +23,7 @@ import msgspec
 
 from engine.errors import InvalidInput, NotFound, Overloaded, StoreUnavailable
 from engine.nesting import MAX_DEPTH, too_deep
+from engine.spans import span
 from serving.admission import Bodies, Lane
 
 T = TypeVar("T")
@@ -137,6 +138,7 @@ class _Disconnected(Exception):
 _encoder = msgspec.json.Encoder()
 
 
+@span("encode")
 def json_response(status: int, obj: Any) -> Response:
     """`obj` as JSON."""
     return Response(status, _encoder.encode(obj))
@@ -173,6 +175,7 @@ def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(type_)
 
 
+@span("decode")
 def decode(body: bytes, type: type[T]) -> T:
     """`body` as strict JSON of `type`; raises what `as_problem` answers with 400 or 422."""
     wanted: Any = type

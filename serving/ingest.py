@@ -21,6 +21,7 @@ from engine.events import Alias, Event, Item, Rejection, decode_batch
 from engine.ids import ITEMS, partition_of
 from engine.records import Record, encode
 from engine.redis_store import AsyncRedisStore
+from engine.spans import span
 from engine.stamp import Stamper
 from engine.times import to_ms
 from serving.admission import WAITING, Lane
@@ -61,6 +62,7 @@ class Appender:
         self._bytes = 0  # of what waits and what is being appended
         self._task: asyncio.Task[None] | None = None
 
+    @span("append")
     async def append(self, records: Mapping[int, Sequence[bytes]]) -> dict[int, int]:
         """Append; returns the position of each partition's last entry. Raises as the store does.
 
@@ -166,6 +168,7 @@ class Ingest:
             return _nothing_accepted(answer), {}, []
         return answer, positions, [event for _, event, _ in checked if isinstance(event, Alias)]
 
+    @span("check")
     def _check(
         self,
         events: Sequence[tuple[int, Event]],
@@ -183,6 +186,7 @@ class Ingest:
                 rejected.append(Rejection(index, event_id, kind, error.field, error.detail))
         return checked
 
+    @span("number")
     async def _number(self, events: Sequence[Event], now: int) -> None:
         for space, missing in self._stamper.missing(events).items():
             # Bit by bit: nobody else is answered while the store numbers one lot.
@@ -191,6 +195,7 @@ class Ingest:
                 numbers = await self._store.intern(space, names, now)
                 self._stamper.learn(space, names, numbers)
 
+    @span("stamp")
     async def _append(
         self, checked: Sequence[tuple[int, Event, int]], now: int
     ) -> tuple[int, dict[int, int]]:

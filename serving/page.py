@@ -16,6 +16,7 @@ from engine.page import decide_page
 from engine.pipeline import Parts, Slate
 from engine.pipeline import Request as Asked
 from engine.placed import Page, Placed
+from engine.spans import span
 from serving.answering import MOST_ITEMS as MOST_EXCLUDED
 from serving.answering import (
     Decided,
@@ -122,6 +123,7 @@ class PageHandler:
         )
 
 
+@span("encode")
 def _answer(body: PageBody, decision_id: str, slate: Slate, parts: Parts) -> PageAnswer:
     page = slate.page
     assert page is not None

@@ -11,6 +11,7 @@ from engine.push_ledger import VERSION, Ledger, expires_ms, read_ledger, write_l
 from engine.push_look import Person
 from engine.redis_store import AsyncRedisStore, LedgerSwap
 from engine.redis_store import Person as Stored
+from engine.spans import span
 from engine.times import DAY_MS
 from serving.users import ALIAS_HOPS
 
@@ -31,6 +32,7 @@ class StorePeople:
             self._key = await self._store.secret(SECRET)
         return self._key
 
+    @span("read")
     async def read(self, user_ids: Sequence[str]) -> tuple[int, dict[str, Person]]:
         """The store's time, unix ms, and whom each id leads to; raises StoreUnavailable."""
         at_ms, stored = await self._store.read_people(self._placed(user_ids))
@@ -49,6 +51,7 @@ class StorePeople:
         people = {user_id: _person(user_id, stored[user_id]) for user_id in {*owner.values()}}
         return at_ms, {user_id: people[name] for user_id, name in owner.items()}
 
+    @span("reserve")
     async def swap(self, changed: Sequence[tuple[Person, Ledger]], at_ms: int) -> set[str]:
         """Write ledgers that nobody else has written since; returns the users of the others."""
         swaps: dict[int, list[LedgerSwap]] = {}

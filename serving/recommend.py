@@ -17,6 +17,7 @@ from engine.errors import InvalidInput
 from engine.events import Id, Time
 from engine.pipeline import Parts, Slate, recommend
 from engine.pipeline import Request as Asked
+from engine.spans import span
 from serving.answering import (
     MOST_ITEMS,
     Decided,
@@ -120,6 +121,7 @@ class Recommend:
         return asked, unknown
 
 
+@span("encode")
 def _answer(
     body: RecommendBody, decision_id: str, slate: Slate, parts: Parts, unknown: list[str]
 ) -> Recommended:

@@ -53,6 +53,10 @@ DOORS: dict[str, frozenset[str]] = {
     "onnxruntime": frozenset({"models/onnx_scorer.py"}),
     "optuna": frozenset({"training/search.py"}),
     "matplotlib": frozenset({"training/report.py"}),
+    # Importing locust replaces sockets and threads of the whole process.
+    "locust": frozenset({"loadtests/locustfile.py"}),
+    "gevent": frozenset({"loadtests/locustfile.py"}),
+    "geventhttpclient": frozenset({"loadtests/locustfile.py"}),
 }
 
 
