@@ -236,10 +236,10 @@ def _glimpse(
     message, at_ms = asked.message, days.at_ms
     sends = settled(person.ledger, person.state, at_ms)
     before = _let_go(said, sends, at_ms)
-    sends = [send for send in sends if send is not before]
+    others = [send for send in sends if send is not before]
     item = None if message.item_id is None else parts.catalog.by_id.get(message.item_id)
     out = held_out(parts.key, person.user_id, parts.file.holdout)
-    gates = find_gates(person.state, sends, message, asked.device, moment, parts.file, item, out)
+    gates = find_gates(person.state, others, message, asked.device, moment, parts.file, item, out)
     if before is not None:
         gates = gates.behind_itself(before)
     if person.erasing:

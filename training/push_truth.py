@@ -242,7 +242,8 @@ def _counted(
         if any(together(one) for one in group):
             continue
         if len(_as_one(course, facts, lately)) >= cap["most"] and _about(grant, cap):
-            yield "caps", f"{cap}: {[_utc(one.at_ms) for one in lately]}"
+            who = "a digest" if digest else "no digest"
+            yield "caps", f"{cap}, {who}: {[_utc(one.at_ms) for one in lately]}"
 
 
 def _counts(one: Grant, grant: Grant, skew_ms: int) -> bool:
@@ -319,9 +320,14 @@ def _other_answers(course: Course) -> list[Breach]:
             late, early = (after, before), (before, after)
             overlap = after.began < before.ended
             if not (_may_follow(*early, of) or (overlap and _may_follow(*late, of))):
-                what = f"{user_id} {message_id}: {before.action} then {after.action}"
+                what = f"{user_id} {message_id}: {_answered(before)}, then {_answered(after)}"
                 found.append(Breach("other_answer", what))
     return found
+
+
+def _answered(one: Answer) -> str:
+    times = f"{one.began:.3f} to {one.ended:.3f}"
+    return f"{one.action} at {_utc(one.told_ms)} until {_utc(one.holds_until_ms)} ({times})"
 
 
 def _may_follow(before: Answer, after: Answer, of: dict[str, Grant]) -> bool:

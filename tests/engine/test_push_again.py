@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import msgspec
 import pytest
 
 from engine.catalog import Catalog
 from engine.push import PushParts, decide_known
-from engine.push_file import Explore, load_push
+from engine.push_file import Cap, Explore, load_push
 from engine.push_history import PushHistory, hear
 from engine.push_ledger import Ledger, mark_sent
 from engine.push_look import Asked, Person
@@ -39,12 +42,22 @@ class Somebody:
         self._parts = PushParts(self, *told)  # type: ignore[arg-type]
 
     def ask(self, name: str, clock: float, expires_ms: int = EXPIRES) -> PushDecision:
+        [found] = self.ask_all(name, clock, expires_ms)
+        return found
+
+    def ask_all(self, names: str, clock: float, expires_ms: int = EXPIRES) -> list[PushDecision]:
+        """One call about messages of one letter each."""
         at_ms = NOON + round(clock * MINUTE_MS)
         people = {"u": Person("u", self.state, self.ledger)}
-        asked = [Asked("u", Message(name, "news", expires_ms))]
-        [found], changed = decide_known(asked, people, at_ms, self._parts)
+        asked = [Asked("u", Message(name, "news", expires_ms)) for name in names]
+        found, changed = decide_known(asked, people, at_ms, self._parts)
         self.ledger = changed[0][1] if changed else self.ledger
-        return found.decision
+        return [one.decision for one in found]
+
+    def allow(self, **changes: Any) -> None:
+        """Other rules."""
+        file = msgspec.structs.replace(self._parts.file, **changes)
+        self._parts = replace(self._parts, file=file)
 
     def hear(self, name: str, status: str, at: float) -> None:
         assert self.state.push is not None
@@ -86,6 +99,17 @@ def test_what_may_still_go_out_is_not_let_go_again(somebody: Somebody) -> None:
 
     later = somebody.ask("a", clock=(again.hold_until_ms - NOON) / MINUTE_MS)
     assert later.action == "send"
+
+
+def test_what_may_still_go_out_takes_its_place_from_the_others_of_a_call(
+    somebody: Somebody,
+) -> None:
+    somebody.allow(gap_min=0.0, caps=[Cap(per="day", most=2)])
+    somebody.ask("a", clock=-5)
+
+    actions = [one.action for one in somebody.ask_all("abc", clock=5)]
+
+    assert actions.count("send") == 1
 
 
 @pytest.mark.parametrize("told", ["event", "acknowledgement"])
