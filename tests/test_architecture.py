@@ -37,6 +37,7 @@ DOORS: dict[str, frozenset[str]] = {
         {
             "serving/ray_app.py",
             "serving/ray_folders.py",
+            "serving/ray_cluster.py",
             "serving/ray_push.py",
             "serving/up.py",
             "training/parallel.py",
