@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,9 @@ from engine.times import DAY_MS
 
 Command = tuple[Any, ...]
 Client = Any  # redis.Redis or RedisCluster: their stubs differ in what they return
+# A cluster has a second tree: a slot that nobody serves is no RedisError.
+REDIS_ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException)
+
 # ---- commands as data: the blocking and the asynchronous store send the same ones
 
 
@@ -158,7 +161,7 @@ def check_replies(replies: Sequence[Any]) -> list[Any]:
 def _as_ours() -> Iterator[None]:
     try:
         yield
-    except (redis.RedisError, OSError, TimeoutError) as error:
+    except (*REDIS_ERRORS, OSError, TimeoutError) as error:
         raise StoreUnavailable(f"the store did not answer: {type(error).__name__}") from error
     except RuntimeError as error:
         if "handler is closed" not in str(error):
@@ -190,7 +193,7 @@ def connect(url: str, timeout_ms: int) -> Client:
     except ValueError:  # whose text may hold a piece of the password
         wanted = "redis:// or rediss://[user:password@]host:port/0, each part percent-encoded"
         raise StoreUnavailable(f"{redact(url)}: expected {wanted}") from None
-    except (redis.RedisError, OSError) as error:
+    except (*REDIS_ERRORS, OSError) as error:
         raise StoreUnavailable(f"no Redis or Valkey answers at {redact(url)}: {error}") from error
     return client
 
@@ -639,12 +642,13 @@ class RedisStore:
         self._run(self._state, [("DEL", "{kairos}:lock:" + name)])
 
     def rewrite_append_only_file(self) -> None:
-        """Ask the servers to drop overwritten values from their files; best effort."""
-        for client in self._both():
-            try:
-                client.bgrewriteaof()
-            except redis.RedisError:
-                continue  # under way already, or not permitted: the next rewrite does it
+        """Ask every server to drop overwritten values from its file; best effort."""
+        for client in {id(c): c for c in self._both()}.values():
+            nodes = client.get_nodes() if _is_cluster(client) else [None]
+            for node in nodes:
+                # Where one is under way already, or not permitted, the next rewrite does it.
+                with suppress(*REDIS_ERRORS, OSError):
+                    client.bgrewriteaof(**({"target_nodes": node} if node else {}))
 
     def server_info(self) -> list[dict[str, Any]]:
         """INFO of the state server and of the log server."""

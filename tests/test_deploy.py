@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from engine.settings import Settings
+from loadtests import sizing
 from serving import embedded, up
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -204,3 +205,7 @@ def test_ray_has_the_same_switches_as_under_kairos_up(
         switches = {name: value for name, value in told.items() if name.startswith("RAY_")}
         assert switches, "Ray's defaults are the slow ones"
         assert {name: os.environ.get(name) for name in switches} == switches
+
+
+def test_the_page_on_sizing_shows_what_its_program_prints() -> None:
+    assert sizing.table() in (ROOT / "docs/sizing.md").read_text()

@@ -8,7 +8,6 @@ no caller's clock changes; `began` and `ended` are one monotonic clock's seconds
 from __future__ import annotations
 
 import functools
-import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -239,8 +238,8 @@ def _counted(
         group = _group([one for one in alike if waits(one, "caps")], grant, cap)
         since = grant.at_ms - STRETCHES_MS[cap["per"]] + margin
         lately = [one for one in group if one.at_ms > since]
-        if any(together(one) for one in group):
-            continue
+        if any(together(one) for one in _group(alike, grant, cap)):
+            continue  # a digest goes out anyway, and takes it along
         if len(_as_one(course, facts, lately)) >= cap["most"] and _about(grant, cap):
             who = "a digest" if digest else "no digest"
             yield "caps", f"{cap}, {who}: {[_utc(one.at_ms) for one in lately]}"
@@ -316,12 +315,15 @@ def _other_answers(course: Course) -> list[Breach]:
     of = {grant.decision_id: grant for grant in course.grants}
     for (user_id, message_id), some in fresh.items():
         some.sort(key=lambda one: one.ended)
-        for before, after in itertools.pairwise(some):
-            late, early = (after, before), (before, after)
-            overlap = after.began < before.ended
-            if not (_may_follow(*early, of) or (overlap and _may_follow(*late, of))):
-                what = f"{user_id} {message_id}: {_answered(before)}, then {_answered(after)}"
-                found.append(Breach("other_answer", what))
+        for place in range(1, len(some)):
+            before, after = some[place - 1 : place + 1]
+            if _may_follow(before, after, of):
+                continue
+            if after.began < before.ended and _may_follow(after, before, of):
+                some[place - 1 : place + 1] = after, before  # so they were decided
+                continue
+            what = f"{user_id} {message_id}: {_answered(before)}, then {_answered(after)}"
+            found.append(Breach("other_answer", what))
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import redis
 
 from engine.errors import Fenced, Overloaded, StoreUnavailable
 from engine.fold import Changes, DeadLetter, FoldRules
@@ -15,7 +16,7 @@ from engine.folder import Folder
 from engine.ids import ITEMS, partition_of
 from engine.records import ItemRecord, TermRecord, decode_item_record, encode
 from engine.redis_keys import keys_of
-from engine.redis_store import AsyncRedisStore, RedisStore
+from engine.redis_store import AsyncRedisStore, RedisStore, _as_ours
 from engine.settings import Settings
 from engine.state import UserState
 from engine.store import Claim
@@ -440,3 +441,30 @@ def test_an_append_that_too_few_replicas_hold_is_refused(redis_bench: Any) -> No
         await store.close()
 
     asyncio.run(use())
+
+
+# -- a cluster's own ways
+
+
+def test_every_server_is_asked_to_rewrite_its_file(redis_bench: Any) -> None:
+    # On a cluster the command has no key that names a node: it raised, and no erasure was done.
+    client = redis_bench.client
+    nodes = client.get_nodes() if redis_bench.is_cluster else [None]
+
+    def asked() -> list[int]:
+        return [
+            client.info("commandstats", **({"target_nodes": node} if node else {}))
+            .get("cmdstat_bgrewriteaof", {})
+            .get("calls", 0)
+            for node in nodes
+        ]
+
+    before = asked()
+    redis_bench.store.rewrite_append_only_file()
+
+    assert asked() == [calls + 1 for calls in before]
+
+
+def test_a_slot_that_nobody_serves_is_a_store_that_is_away() -> None:
+    with pytest.raises(StoreUnavailable, match="SlotNotCoveredError"), _as_ours():
+        raise redis.exceptions.SlotNotCoveredError('Slot "866" is not covered by the cluster.')

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
@@ -160,3 +165,14 @@ def test_what_is_no_ranker_is_refused(ranker: OnnxRanker) -> None:
             load({name: artifact})
     with pytest.raises(BadArtifact, match=r"ranker_first\.onnx"):
         load({"ranker": Artifact(whole.meta, {}, {WHOLE: whole.blobs[WHOLE]})})
+
+
+def test_onnxruntime_keeps_nothing_for_its_maker(tmp_path: Path) -> None:
+    # Its import wrote an id of the machine and queued events, in ~/.cache.
+    subprocess.run(
+        [sys.executable, "-c", "import models.onnx_scorer"],
+        cwd=Path(__file__).resolve().parents[2],
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+        check=True,
+    )
+    assert list(tmp_path.iterdir()) == []
