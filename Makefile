@@ -54,6 +54,13 @@ lock: setup
 	$(BIN)/uv pip compile --universal --python-version 3.11 --fork-strategy fewest \
 		--generate-hashes --extra dev --no-emit-index-url --no-emit-find-links --quiet \
 		--custom-compile-command "make lock" --output-file requirements.lock $(ARGS) pyproject.toml
+	$(LOCK_IMAGE) --output-file deploy/run.lock pyproject.toml
+	echo setuptools | $(LOCK_IMAGE) --output-file deploy/build.lock -
+
+# What the image takes of it: what runs, and what builds the one package without a wheel.
+LOCK_IMAGE = $(BIN)/uv pip compile --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --constraint requirements.lock --no-emit-index-url --no-emit-find-links \
+	--no-annotate --quiet --custom-compile-command "make lock"
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -42,7 +42,12 @@ if TYPE_CHECKING:
 
 THREADS = 4
 # Of quality, not of speed: a busy machine is not a dead store.
-UNHURRIED = {"KAIROS_READ_TIMEOUT_MS": "5000", "KAIROS_STORE_TIMEOUT_MS": "10000"}
+UNHURRIED = {
+    "KAIROS_READ_TIMEOUT_MS": "5000",
+    "KAIROS_STORE_TIMEOUT_MS": "10000",
+    "KAIROS_DEADLINE_MS": "10000",
+    "KAIROS_BATCH_DEADLINE_MS": "20000",
+}
 # Recall@20 and NDCG@20 at 64 dimensions: https://openbenchmark.github.io/BARS/, gowalla_m1.
 PUBLISHED = {
     "ItemCF": (0.1570, 0.1214),

@@ -1,4 +1,4 @@
-"""`kairos benchmark push-gain`: when to push and whom, beside what others would do."""
+"""`kairos benchmark push-gain | push-opens`: what push policies and models are worth in laws."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ LAWS_TOLD = "Only these; all but null_situation."
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to `kairos benchmark`."""
+    """Add the commands to `kairos benchmark`."""
     app.command("push-gain")(push_gain)
+    app.command("push-opens")(push_opens)
 
 
 def push_gain(
@@ -40,3 +41,24 @@ def push_gain(
         figures: Figures = push_gain_figures.evaluate(plan, jobs, status.update)
     figures["seconds"] = round(time.monotonic() - began)
     report("push_gain", figures, as_json, out)
+
+
+def push_opens(
+    law: Annotated[list[str] | None, typer.Option(help=LAWS_TOLD)] = None,
+    users: Annotated[int, typer.Option(help="People of a world.")] = 1000,
+    explored: Annotated[int, typer.Option(help="Weeks that are learned from.")] = 8,
+    judged: Annotated[int, typer.Option(help="Weeks after them, that are judged.")] = 6,
+    seed: Annotated[int, typer.Option(help="Of the worlds.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Worlds at a time.")] = 2,
+    as_json: Json = False,
+    out: Out = None,
+) -> None:
+    """Chances of an open in later weeks, by situation, beside the true chances."""
+    from training import push_open_figures
+    from training.world import LAWS
+
+    laws = tuple(law or (name for name in LAWS if not name.startswith("null")))
+    plan = push_open_figures.Plan(laws, users, explored, judged, seed)
+    with console().status("living through weeks") as status:
+        figures: Figures = push_open_figures.measure(plan, jobs, status.update)
+    report("push_opens", figures, as_json, out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import signal
 import sys
 from typing import Annotated
@@ -54,7 +56,7 @@ def up(
     else:
         from serving import up as service
 
-        service.up(settings, say)
+        service.up(settings, say, lambda: settings_of(host=host, port=port))
 
 
 @app.command()
@@ -70,8 +72,20 @@ def demo(
     run_demo(settings_of(port=port), users=users, days=days, once=once)
 
 
+def close_ray() -> None:
+    """Ray's switches that keep its processes to this machine; it reads them when it is imported.
+
+    It would listen on every network otherwise. The first makes it start as it does on a laptop,
+    on loopback alone; the token is this command's own, and Ray's would lie in ~/.ray for all.
+    """
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
 def main() -> None:
     """Run the command; an error of ours is one line and exit code 1."""
+    close_ray()
     # As Ctrl-C does: what was started has to be stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:

@@ -305,7 +305,7 @@ class _World:
         self._rng = rng = random.Random(f"{plan.seed} {number}")
         self._plan, self._mode, self._feed = plan, mode, feed
         self._callers, self._tally = callers, tally
-        self._text = invent_policy(rng, mode == "real", mode == "skewed")
+        self._text = invent_policy(rng, mode == "real")
         self._skew_ms = SKEW_MS if mode == "skewed" else 0
         self._clocks = [rng.randint(-self._skew_ms, self._skew_ms) for _ in range(plan.callers)]
         self._course = Course(yaml.safe_load(self._text), self._skew_ms)
@@ -544,7 +544,8 @@ class _World:
     def _send(self, grant: Grant, who: Wanderer) -> None:
         """Send it at once or late, fail, or forget it; who sends keeps to the reservation."""
         rng, kind = self._rng, self._rng.random()
-        last_ms = max(grant.until_ms - 2 * self._skew_ms, grant.at_ms)
+        clock_ms = rng.randint(-self._skew_ms, self._skew_ms)  # of who sends
+        last_ms = max(grant.until_ms - clock_ms, grant.at_ms)
         if kind < 0.1:
             self._tally.counts["never_reported"] += 1
             return

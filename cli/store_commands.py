@@ -38,6 +38,10 @@ def connected() -> Iterator[RedisStore]:
 def create(
     name: Annotated[str, typer.Argument(help="Whose key it is.")],
     role: Annotated[str, typer.Option(help="ingest, serve or admin.")] = "serve",
+    rate: Annotated[float, typer.Option(min=0, help="Requests a second; 0: no limit.")] = 0.0,
+    burst: Annotated[
+        float, typer.Option(min=0, help="Requests at once; 0: as many as in a second.")
+    ] = 0.0,
 ) -> None:
     """Create a key and print it: it cannot be seen again."""
     from serving.http import Role
@@ -46,7 +50,7 @@ def create(
     if role not in list(Role):
         raise typer.BadParameter(f"expected ingest, serve or admin, got {role}")
     with connected() as store:
-        say(create_key(store, name, Role(role)))
+        say(create_key(store, name, Role(role), rate, burst))
 
 
 @keys.command("revoke")

@@ -24,12 +24,13 @@ from engine.errors import StoreUnavailable
 from engine.ids import partition_of
 from engine.pipeline import NOBODY
 from engine.push_ahead import MINUTE_MS
-from engine.push_choice import draws, held_out
+from engine.push_choice import Odds, draws, held_out
 from engine.push_features import make_row, rounded
 from engine.push_file import PushFile
 from engine.push_gates import Barrier, find_gates
 from engine.push_ledger import (
     Ledger,
+    Send,
     confirmed,
     is_answer,
     keep,
@@ -40,7 +41,7 @@ from engine.push_ledger import (
 )
 from engine.push_look import Asked as Asked
 from engine.push_look import Days, Glimpse, Look, Person
-from engine.push_message import Chance, PushDecision, Reason, Scores
+from engine.push_message import COIN, Chance, PushDecision, Reason, Scores
 from engine.push_person import Verdict, settle
 from engine.push_reasons import reasons_of
 from engine.push_value import Doubles, Effects, Prospects, PushModel, lifts, own_hours
@@ -127,7 +128,7 @@ async def decide_pushes(
         if not waiting:
             return [found[place] for place in range(len(asked))]
     for place in waiting:
-        found[place] = _put_off(asked[place], at, parts, why)
+        found[place] = put_off(asked[place], at, parts, why)
     return [found[place] for place in range(len(asked))]
 
 
@@ -182,15 +183,15 @@ def decide_known(
     changed = []
     for person, places in _by_person(glimpses).values():
         of_person = [looks[place] for place in places]
-        shares = [_share(look, parts) if explore else 0.0 for look in of_person]
-        verdicts = settle(of_person, shares, parts.file)
+        odds = [_odds(look, parts, explore) for look in of_person]
+        verdicts = settle(of_person, odds, parts.file)
         decisions = [_decision(verdict, parts, lift) for verdict in verdicts]
         for place, look, decision in zip(places, of_person, decisions, strict=True):
             glimpse = look.glimpse
             found[place] = _decided(
                 glimpse.asked, person, decision, glimpse.moment, rows[place], parts
             )
-        changed.append((person, _next_ledger(person, of_person, decisions, at_ms)))
+        changed.append((person, _next_ledger(person, of_person, decisions, at_ms, parts.file)))
     for place, one in enumerate(asked):
         if place not in found:
             at = first[people[one.user_id].user_id, one.message.message_id]
@@ -234,9 +235,13 @@ def _glimpse(
     assert parts.key is not None
     message, at_ms = asked.message, days.at_ms
     sends = settled(person.ledger, person.state, at_ms)
+    before = _let_go(said, sends, at_ms)
+    sends = [send for send in sends if send is not before]
     item = None if message.item_id is None else parts.catalog.by_id.get(message.item_id)
     out = held_out(parts.key, person.user_id, parts.file.holdout)
     gates = find_gates(person.state, sends, message, asked.device, moment, parts.file, item, out)
+    if before is not None:
+        gates = gates.behind_itself(before)
     if person.erasing:
         gates = replace(gates, never=Barrier("erased", 0, "the person is being forgotten"))
     if message.expires_ms <= at_ms:
@@ -245,6 +250,13 @@ def _glimpse(
     row = make_row(person.state, sends, message, moment)
     ahead = days.ahead(gates.zone, message.expires_ms)
     return Glimpse(asked, person, sends, moment, gates, ahead, row, drawn, said)
+
+
+def _let_go(said: PushDecision | None, sends: Sequence[Send], at_ms: int) -> Send | None:
+    """The message's own place, where it was let go before: it went out, or still may."""
+    if said is None or said.expires_ms <= at_ms:
+        return None
+    return next((send for send in sends if send.message_id == said.message_id), None)
 
 
 def _look(
@@ -308,13 +320,14 @@ def _by_person(glimpses: Mapping[int, Glimpse]) -> dict[str, tuple[Person, list[
     return found
 
 
-def _share(look: Look, parts: PushParts) -> float:
+def _odds(look: Look, parts: PushParts, explore: bool) -> Odds:
     """How much of such messages is drawn by chance, once: at the first look."""
-    if look.message.urgency == "transactional" or look.glimpse.before is not None:
-        return 0.0
-    explore = parts.file.explore
-    known = parts.model.random_decisions.get(look.message.category, 0)
-    return max(explore.share, explore.new_category) if known < explore.until else explore.share
+    told = parts.file.explore
+    new = parts.model.random_decisions.get(look.message.category, 0) < told.until
+    share = max(told.share, told.new_category) if new else told.share
+    if look.message.urgency == "transactional" or look.glimpse.before is not None or not explore:
+        share = 0.0
+    return Odds(share, COIN if new else told.unwanted)
 
 
 def _decision(verdict: Verdict, parts: PushParts, lift: Doubles) -> PushDecision:
@@ -336,6 +349,7 @@ def _decision(verdict: Verdict, parts: PushParts, lift: Doubles) -> PushDecision
         None if verdict.forced is None else verdict.forced.gate,
         choice.measured,
         None if before is None else before.first_id or before.decision_id,
+        coin=choice.coin,
     )
 
 
@@ -365,7 +379,11 @@ def _decided(
 
 
 def _next_ledger(
-    person: Person, looks: Iterable[Look], decisions: Sequence[PushDecision], at_ms: int
+    person: Person,
+    looks: Iterable[Look],
+    decisions: Sequence[PushDecision],
+    at_ms: int,
+    file: PushFile,
 ) -> Ledger:
     """The ledger with these decisions in it."""
     sends, decided = confirmed(person.ledger.sends, person.state), dict(person.ledger.decided)
@@ -375,15 +393,20 @@ def _next_ledger(
         if decision.action == "send":
             sends = [send for send in sends if send.message_id != message_id]
             failed_s = last_failure_s(person.state, message_id)
-            sends.append(look.send(decision.reserved_until_ms or 0, failed_s))
+            until_ms = (decision.reserved_until_ms or 0) + file.clocks_apart_ms
+            sends.append(look.send(until_ms, failed_s))
     return prune(Ledger(sends, decided), at_ms)
 
 
-def _put_off(asked: Asked, at_ms: int, parts: PushParts, why: str) -> Decided:
-    """Nothing can be decided: held for a moment, without a word in any ledger."""
+def put_off(asked: Asked, at_ms: int, parts: PushParts, why: str) -> Decided:
+    """Nothing can be decided: held for a moment, without a word in any ledger.
+
+    `why`: store, contended or deadline.
+    """
     text = {
         "store": "the store does not answer: nobody can tell who may get a message",
         "contended": "others decide about this person at the same time",
+        "deadline": "the call was about too many people for its time",
     }[why]
     decision = PushDecision(
         new_decision_id(partition_of(asked.user_id, parts.people.partitions), at_ms),

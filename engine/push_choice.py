@@ -3,7 +3,9 @@
 The unit of chance is (user, message, 15-minute slot): its draw is a keyed hash of them, so asking
 again gives the same answer. A message that is *measured* goes to an hour drawn from those that are
 open until it expires, and there a coin says whether it is sent or never. The others go by value.
-Every look has its chances of send, hold and drop, exactly.
+The coin is fair but where enough is known to say that sending is worth nothing (`Odds`): what such
+sends bring to light is seldom worth what they spoil. Every look has its chances of send, hold and
+drop, exactly.
 """
 
 from __future__ import annotations
@@ -15,10 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.push_message import SLOT_MS, Action, Chance
+from engine.push_message import COIN, SLOT_MS, Action, Chance
 from engine.push_value import Doubles
 
-COIN = 0.5
 MOST_EXACT = 10
 
 
@@ -32,6 +33,18 @@ class Draws:
 
 
 @dataclass(frozen=True, slots=True)
+class Odds:
+    """How likely a message is measured, and how its coin falls."""
+
+    share: float = 0.0  # measured, at the first look
+    unwanted: float = COIN  # chance that the coin sends where sending is worth nothing
+
+    def coin(self, value: float) -> float:
+        """Chance that the coin sends, where sending now is worth so much."""
+        return COIN if value > 0 else self.unwanted
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """What to do with one message; `cell` is where it stands: now is 0."""
 
@@ -39,6 +52,7 @@ class Choice:
     cell: int
     chance: Chance
     measured: bool = False
+    coin: float = COIN  # chance that the coin sent it, where one was tossed
 
 
 def draws(key: bytes, user_id: str, message_id: str, at_ms: int) -> Draws:
@@ -60,15 +74,16 @@ def best(values: Doubles, opened: NDArray[np.bool_]) -> int | None:
     return cell if opened[cell] and values[cell] > 0 else None
 
 
-def choose(values: Doubles, opened: NDArray[np.bool_], share: float, drawn: Draws) -> Choice:
-    """By value, or measured with a chance of `share`; [cells] values and whether gates are open."""
+def choose(values: Doubles, opened: NDArray[np.bool_], odds: Odds, drawn: Draws) -> Choice:
+    """By value, or measured; [cells] values and whether gates are open."""
     wish = best(values, opened)
     wanted: Action = "drop" if wish is None else ("send" if wish == 0 else "hold")
     hours = np.flatnonzero(opened)
     if not len(hours):
         return Choice("drop", 0, Chance(drop=1.0))
+    share, coin = odds.share, odds.coin(float(values[0]))
     now = share / len(hours) if opened[0] else 0.0
-    by_chance = {"send": now * COIN, "drop": now * (1 - COIN), "hold": share - now}
+    by_chance = {"send": now * coin, "drop": now * (1 - coin), "hold": share - now}
     by_chance[wanted] += 1.0 - share
     chance = Chance(**by_chance)
     if drawn.measure >= share:
@@ -76,13 +91,18 @@ def choose(values: Doubles, opened: NDArray[np.bool_], share: float, drawn: Draw
     cell = int(hours[min(int(drawn.hour * len(hours)), len(hours) - 1)])
     if cell > 0:
         return Choice("hold", cell, chance, measured=True)
-    return Choice("send" if drawn.coin < COIN else "drop", 0, chance, measured=True)
+    return Choice(_tossed(drawn, coin), 0, chance, measured=True, coin=coin)
 
 
-def flip(drawn: Draws) -> Choice:
-    """The coin of a measured message whose hour has come."""
-    action: Action = "send" if drawn.coin < COIN else "drop"
-    return Choice(action, 0, Chance(send=COIN, drop=1 - COIN), measured=True)
+def flip(value: float, odds: Odds, drawn: Draws) -> Choice:
+    """The coin of a measured message whose hour has come; sending it now is worth `value`."""
+    coin = odds.coin(value)
+    chance = Chance(send=coin, drop=1 - coin)
+    return Choice(_tossed(drawn, coin), 0, chance, measured=True, coin=coin)
+
+
+def _tossed(drawn: Draws, coin: float) -> Action:
+    return "send" if drawn.coin < coin else "drop"
 
 
 def best_set(

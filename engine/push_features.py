@@ -40,6 +40,7 @@ ARM = 20.0  # trials that either arm starts with, at the rate of both
 LOAD_HALF_LIFE_MS = 2 * DAY_MS
 
 # name -> what it is. The order is the row's; a change makes every published push model unfit.
+# New ones stand last: rows in the log are read as far as they go.
 TABLE: Mapping[str, str] = {
     # the person's pushes
     "sends_day": "messages that went out, or are reserved, in the last 24 hours",
@@ -54,7 +55,7 @@ TABLE: Mapping[str, str] = {
     "open_rate_category": "… of those of this category",
     "dismiss_rate": "dismissed per sent, smoothed by ten",
     "opens_at_hour": "share of opens within an hour of this local hour, smoothed by a day's",
-    "trials": "log1p of messages that a coin sent or left out and whose time is over",
+    "trials": "log1p of messages that a fair coin sent or left out and whose time is over",
     "own_effect": "how much oftener the goal was reached where one was sent, both arms smoothed",
     "own_effect_soon": "… within an hour, which chance blurs less",
     "own_base": "how often it was where none was, smoothed",
@@ -80,6 +81,8 @@ TABLE: Mapping[str, str] = {
     "screen_on": "1 or 0, of a device heard of within half an hour",
     "in_app_now": "1 where the app is in front",
     "charging": "",
+    # what came later
+    "prompt_rate": "opened within half an hour of being sent, per sent, smoothed by ten",
 }
 NAMES = tuple(TABLE)
 COUNT = len(NAMES)
@@ -139,6 +142,7 @@ def make_row(
         float(device.screen == "on") if fresh and device and device.screen else NAN,
         float(device.app_state == "foreground") if fresh and device and device.app_state else NAN,
         float(device.charging) if fresh and device and device.charging is not None else NAN,
+        _rate(push.prompt, went),
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from engine.push_ahead import MINUTE_MS
 from engine.push_history import HEARD
 from engine.push_message import Channel, Urgency
 from engine.senses import ACTIVITIES, AXES
@@ -72,6 +73,8 @@ class Explore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: Annotated[float, msgspec.Meta(ge=0.05, le=1)] = 0.05
     new_category: Share = 1.0
     until: Annotated[int, msgspec.Meta(ge=0)] = 2000
+    # Not 0: what is never sent tells nothing.
+    unwanted: Annotated[float, msgspec.Meta(ge=0.02, le=0.5)] = 0.1
 
 
 class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,6 +114,11 @@ class PushFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     explore: Explore = Explore()
     costs: Costs = Costs()
     assumed: Assumed = Assumed()
+
+    @property
+    def clocks_apart_ms(self) -> int:
+        """How far two clocks may be apart, one ahead and one behind."""
+        return 2 * self.clocks_differ_min * MINUTE_MS
 
     def passed(self, urgency: Urgency, channel: Channel) -> frozenset[str]:
         """Gates that such a message need not wait for."""

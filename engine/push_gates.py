@@ -8,7 +8,7 @@ every day   quiet hours, by the clock where the person is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.device import Device
 from engine.push_ahead import (
@@ -89,6 +89,14 @@ class Gates:
         if self.digest_at is not None:
             return Barrier("digest", opens, "goes out with the day's digest")
         return last or Barrier("quiet_hours", opens, "quiet hours")
+
+    def behind_itself(self, before: Send) -> Gates:
+        """The gates of a message that was let go before: it went out, or it still may."""
+        if not before.until_ms:
+            return replace(self, never=Barrier("sent", 0, "it went out already"))
+        text = "it was let go before, and whoever sends it may be late"
+        barrier = Barrier("reserved", before.until_ms, text)
+        return replace(self, barriers=(*self.barriers, barrier))
 
     def reserved_until(self, at_ms: int, expires_ms: int, file: PushFile) -> int:
         """How long what is let go now may take to go out: never into quiet hours or past expiry."""
@@ -294,9 +302,7 @@ def _now(
     """What the phone and the person are at forbids the moment, and is looked at again soon."""
     found, soon = [], moment.at_ms + SOON_MS
     if "ringer" not in passed:
-        kept = newest_device(state, moment.at_ms)
-        fresh = kept[1] if kept is not None and moment.at_ms - kept[0] <= FRESH_MS else None
-        ringer = (device and device.ringer) or (fresh and fresh.ringer)
+        ringer = _ringer(state, device, moment.at_ms)
         if ringer in file.ringer:
             found.append(Barrier("ringer", soon, f"the phone is on {ringer}"))
     if "situation" not in passed:
@@ -306,6 +312,17 @@ def _now(
                 text = f"{name.replace('_', ' ')}, {sure:.0%} sure"
                 found.append(Barrier("situation", soon, text))
     return found
+
+
+def _ringer(state: UserState, device: Device | None, at_ms: int) -> str | None:
+    """What a phone told last, if that is not long ago; a request may come with an old state."""
+    told = None if device is None else (device.captured_at or at_ms, device)
+    known = [
+        (heard_ms, one.ringer)
+        for heard_ms, one in filter(None, (told, newest_device(state, at_ms)))
+        if one.ringer is not None and at_ms - heard_ms <= FRESH_MS
+    ]
+    return max(known, key=lambda one: one[0])[1] if known else None
 
 
 def likelihood(moment: Moment, name: str) -> float | None:

@@ -1,7 +1,9 @@
 """What became of a person's messages, and what they do with and without one: part of their state.
 
-A trial is a message that a coin sent or left out (engine.push_choice). Once its time is over it is
-known whether the person reached the goal: from both arms, how much messages change for this person.
+A trial is a message that a fair coin sent or left out (engine.push_choice). Once its time is over
+it is known whether the person reached the goal: from both arms, how much messages change for this
+person. How an unfair coin falls goes by hour and situation, which would pass for what messages do:
+its messages teach models, which know its chances, and do not count here.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from engine.records import InteractionRecord, PushDecisionRecord, PushRecord
 HEARD = 100  # messages heard of; no cap may be higher
 PUSHED = 20  # items that messages were about
 TRIALS = 20  # that are not over yet
+PROMPT_S = 1800  # an open this soon was the message's doing; later ones are often a visit anyway
 SOON_S = 3600  # whoever was brought by a message has mostly come by then
 # Places of an arm's counts; those of the arm that was left out follow after ARM_COUNTS.
 TRIED, REACHED, SOON = range(3)
@@ -54,6 +57,7 @@ class PushHistory(msgspec.Struct, array_like=True):
     pushed: list[tuple[int, int]] = []  # items of messages let go: dense id, unix s
     trials: list[Trial] = []  # oldest first
     arms: list[int] = []  # of trials that are over: the sent ones' counts, the others'
+    prompt: int = 0  # messages opened within PROMPT_S of being sent
 
 
 def hear(push: PushHistory, r: PushRecord, hour_of_week: int) -> None:
@@ -64,7 +68,9 @@ def hear(push: PushHistory, r: PushRecord, hour_of_week: int) -> None:
         if r.ts >= since:
             push.switched[r.category or ""] = (r.ts, r.status == "enabled")
         return
-    push.recent = _heard(push.recent, Heard(r.message_id, r.category, r.status, r.ts // 1000))
+    news = Heard(r.message_id, r.category, r.status, r.ts // 1000)
+    push.prompt += _promptly(push.recent, news)
+    push.recent = _heard(push.recent, news)
     if r.status == "opened":
         push.opens[hour_of_week] = push.opens.get(hour_of_week, 0) + 1
 
@@ -75,7 +81,7 @@ def decided(push: PushHistory, r: PushDecisionRecord) -> None:
     # What is measured is left alone on the page, or its effect would be another.
     if r.item is not None and decision.action == "send" and not decision.measured:
         push.pushed = [*push.pushed, (r.item, at_s)][-PUSHED:]
-    if not r.tried:
+    if not r.fairly_tried:
         return
     goal = r.message.goal
     trial = Trial(at_s, at_s + round(goal.within_h * 3600), goal.action, decision.action == "send")
@@ -120,10 +126,20 @@ def join_pushes(push: PushHistory, other: PushHistory) -> None:
             push.switched[category] = (since, enabled)
     push.pushed = sorted([*other.pushed, *push.pushed], key=lambda one: one[1])[-PUSHED:]
     push.trials = sorted([*other.trials, *push.trials])[-TRIALS:]
+    push.prompt += other.prompt
     if other.arms:
         push.arms = [
             a + b for a, b in zip(push.arms or [0] * len(other.arms), other.arms, strict=True)
         ]
+
+
+def _promptly(recent: Sequence[Heard], news: Heard) -> bool:
+    """Whether it tells of the first open of a message, soon after it went out."""
+    if news.status != "opened":
+        return False
+    out = [one for one in recent if one.message_id == news.message_id]
+    went = [one.at_s for one in out if one.status in ("sent", "delivered", "dismissed")]
+    return bool(went) and 0 <= news.at_s - went[0] <= PROMPT_S
 
 
 def _heard(recent: Sequence[Heard], news: Heard) -> list[Heard]:

@@ -5,8 +5,9 @@ read, decide, and swap it for the new one if nobody else has in the meantime; el
 again. So two callers can never both take the last place under a cap, without a lock and in two
 trips.
 
-A reservation counts until its time is over; then only if a `push` event told that the message went
-out, which the state knows. One that failed counts no more.
+A reservation counts until its time is over by every clock: two may be `clocks_differ_min` off, one
+ahead and one behind. Then it counts only if a `push` event told that the message went out, which
+the state knows. One that failed counts no more.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Send(msgspec.Struct, array_like=True, frozen=True):
     message_id: str
     category: str
     at_ms: int
-    until_ms: int = 0  # reserved; 0: it went out
+    until_ms: int = 0  # reserved, by every clock; 0: it went out
     campaign_id: str | None = None
     digest: bool = False
     channel: str = "push"
@@ -92,8 +93,9 @@ def settled(ledger: Ledger, state: UserState, at_ms: int) -> list[Send]:
     found, known = [], set()
     for send in ledger.sends:
         known.add(send.message_id)
-        if counts(send, told.get(send.message_id), at_ms):
-            found.append(send)
+        heard = told.get(send.message_id)
+        if counts(send, heard, at_ms):
+            found.append(_confirmed(send, heard))
     for sent in told.values():
         if sent.message_id not in known and sent.status in WENT_OUT:
             found.append(Send(sent.message_id, sent.category or "", sent.at_s * 1000))
@@ -111,10 +113,14 @@ def counts(send: Send, heard: Heard | None, at_ms: int) -> bool:
 
 
 def is_answer(ledger: Ledger, state: UserState, said: PushDecision, at_ms: int) -> bool:
-    """Whether a message that was let go is reserved still, or went out."""
-    forgotten = Send(said.message_id, "", said.at_ms, said.reserved_until_ms or said.at_ms)
+    """Whether a message that was let go went out, or may still go out by the clock of who asks."""
+    until_ms = said.reserved_until_ms or said.at_ms
+    forgotten = Send(said.message_id, "", said.at_ms, until_ms)
     kept = (one for one in ledger.sends if one.message_id == said.message_id)
-    return counts(next(kept, forgotten), _told(state).get(said.message_id), at_ms)
+    send, heard = next(kept, forgotten), _told(state).get(said.message_id)
+    if not counts(send, heard, at_ms):
+        return False
+    return at_ms < until_ms or _confirmed(send, heard).until_ms == 0
 
 
 def last_failure_s(state: UserState, message_id: str) -> int:
@@ -132,12 +138,13 @@ def confirmed(sends: Sequence[Send], state: UserState) -> list[Send]:
     if not any(send.until_ms for send in sends):
         return list(sends)
     told = _told(state)
-    return [
-        msgspec.structs.replace(send, until_ms=0)
-        if (heard := told.get(send.message_id)) is not None and heard.status in WENT_OUT
-        else send
-        for send in sends
-    ]
+    return [_confirmed(send, told.get(send.message_id)) for send in sends]
+
+
+def _confirmed(send: Send, heard: Heard | None) -> Send:
+    if send.until_ms and heard is not None and heard.status in WENT_OUT:
+        return msgspec.structs.replace(send, until_ms=0)
+    return send
 
 
 def mark_sent(ledger: Ledger, message_ids: set[str]) -> Ledger:

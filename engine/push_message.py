@@ -10,6 +10,7 @@ Channel = Literal["push", "in_app"]
 Urgency = Literal["low", "normal", "high", "transactional"]
 Action = Literal["send", "hold", "drop"]
 SLOT_MS = 15 * 60_000  # a person is decided about anew in each of these
+COIN = 0.5  # a fair one: its chance of sending
 
 
 class Goal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,6 +81,7 @@ class PushDecision(msgspec.Struct, frozen=True, omit_defaults=True):
     measured: bool = False  # drawn by chance alone: what it brings is evidence
     first_id: str | None = None  # of the chain of looks that this one belongs to
     degraded: str | None = None
+    coin: float = COIN  # chance that the coin sent it, where one was tossed (engine.push_choice)
 
     @property
     def propensity(self) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.push_ahead import MINUTE_MS
-from engine.push_choice import Choice, best, best_set, choose, flip
+from engine.push_choice import Choice, Odds, best, best_set, choose, flip
 from engine.push_file import PushFile
 from engine.push_gates import Barrier, room, sent_barriers
 from engine.push_look import Look
@@ -31,14 +31,14 @@ class Verdict:
     forced: Barrier | None = None
 
 
-def settle(looks: Sequence[Look], shares: Sequence[float], file: PushFile) -> list[Verdict]:
-    """One verdict for each look, in their order; `shares` of them are drawn by chance."""
+def settle(looks: Sequence[Look], odds: Sequence[Odds], file: PushFile) -> list[Verdict]:
+    """One verdict for each look, in their order, each with its odds."""
     looks = _within_caps(looks, file)
-    verdicts = [_alone(look, share) for look, share in zip(looks, shares, strict=True)]
+    verdicts = [_alone(look, one) for look, one in zip(looks, odds, strict=True)]
     return _one_at_a_time(verdicts, file)
 
 
-def _alone(look: Look, share: float) -> Verdict:
+def _alone(look: Look, odds: Odds) -> Verdict:
     glimpse = look.glimpse
     at_ms = glimpse.moment.at_ms
     closed = look.gates.closed_by(at_ms) if not look.opened[0] else None
@@ -47,10 +47,10 @@ def _alone(look: Look, share: float) -> Verdict:
     before = glimpse.before
     if before is not None and before.measured and before.action == "hold":
         if look.opened[0]:
-            return Verdict(look, flip(glimpse.drawn))
+            return Verdict(look, flip(float(look.prospect.value[0]), odds, glimpse.drawn))
         first = int(np.argmax(look.opened))
         return Verdict(look, Choice("hold", first, Chance(hold=1.0), measured=True), closed)
-    choice = choose(look.prospect.value, look.opened, share, glimpse.drawn)
+    choice = choose(look.prospect.value, look.opened, odds, glimpse.drawn)
     return Verdict(look, choice, closed)
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from engine.push_ahead import MINUTE_MS
-from engine.push_message import Reason
+from engine.push_message import COIN, Reason
 from engine.push_person import Verdict
 from engine.push_value import Doubles
 from engine.times import zone
@@ -70,7 +70,11 @@ def _measured(verdict: Verdict, at_ms: int) -> Reason:
             "measured", f"its hour was drawn by chance: {until}, to measure what it changes"
         )
     done = "sent" if choice.action == "send" else "left out"
-    return Reason("measured", f"{done} by the toss of a coin, to measure what messages change")
+    unfair = (
+        "" if choice.coin == COIN else f" that sends {choice.coin:.0%} where it is worth nothing"
+    )
+    text = f"{done} by the toss of a coin{unfair}, to measure what messages change"
+    return Reason("measured", text)
 
 
 def _moment(verdict: Verdict, situations: Sequence[str], lift: Doubles) -> Reason:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from engine.device import Device
-from engine.push_message import Message, PushDecision
+from engine.push_message import COIN, Message, PushDecision
 
 
 class _Stamped(
@@ -247,7 +247,7 @@ class PushDecisionRecord(_Owned, frozen=True, kw_only=True, tag="push_decision")
     @property
     def tells(self) -> bool:
         """Whether a state remembers anything of it (engine.push_history.decided)."""
-        if self.device is not None or self.tried:
+        if self.device is not None or self.fairly_tried:
             return True
         return self.item is not None and self.decision.action == "send"
 
@@ -256,6 +256,11 @@ class PushDecisionRecord(_Owned, frozen=True, kw_only=True, tag="push_decision")
         """Whether a coin sent the message or left it out."""
         decision = self.decision
         return decision.measured and decision.forced is None and decision.action != "hold"
+
+    @property
+    def fairly_tried(self) -> bool:
+        """Whether that coin sends as often as not: the person's own trials count it."""
+        return self.tried and self.decision.coin == COIN
 
 
 class CarryRecord(_Owned, frozen=True, kw_only=True, tag="carry"):

@@ -38,6 +38,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     store_timeout_ms: Positive = 1000  # folding and ingest; reads have read_timeout_ms
     read_timeout_ms: Positive = 50  # the serving path
 
+    deadline_ms: Positive = 200  # recommend and page: answered by then, or given up with 503
+    batch_deadline_ms: Positive = 500  # the same of push/score and events
+    in_flight: Positive = 48  # decisions under way at once in a replica; one more is turned away
+
     replicas: Positive = 1  # that decide; each holds the catalogue and the release's models
 
     partitions: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16  # fixed for the life of a log

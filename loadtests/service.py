@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 READY_S = 180.0
 STOP_S = 90.0
 READY = "Kairos is ready at"
+REPLACED = "every replica was replaced"
 
 # What the parts are called in /proc/PID/cmdline.
 PARTS = {
@@ -27,6 +28,9 @@ PARTS = {
     "archiver": "ray::ArchiverWorker",
     "ingest": "ray::ServeReplica:ingest",
     "decide": "ray::ServeReplica:decide",
+    "haproxy": "/haproxy -",
+    "proxy": "ray::ProxyActor",
+    "controller": "ray::ServeController",
     "store": "valkey-server",
 }
 
@@ -34,16 +38,17 @@ PARTS = {
 class Service:
     """`kairos up` under a home of its own; a context manager that leaves no process behind."""
 
-    def __init__(self, home: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, settings: Mapping[str, str], dev: bool = False) -> None:
         self.home = home.resolve()
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = self.home / "up.log"
+        self.settings_file = self.home / "kairos.toml"  # none unless somebody writes it
         ours = {name: text for name, text in os.environ.items() if "KAIROS_" not in name}
         names = {"HOME": str(self.home), "PORT": str(self.port), **settings}
         self.environ = ours | {f"KAIROS_{name}": text for name, text in names.items()}
         self.environ["PYTHONPATH"] = str(ROOT)  # of every process that Ray starts
-        self.command = [sys.executable, "-m", "cli.main", "up"]
+        self.command = [sys.executable, "-m", "cli.main", "up", *(["--dev"] if dev else [])]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Service:
@@ -65,7 +70,7 @@ class Service:
             before = log.tell()
             self._process = subprocess.Popen(
                 self.command,
-                cwd=self.home,  # no kairos.toml stands here
+                cwd=self.home,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -87,6 +92,16 @@ class Service:
         self._process.send_signal(signal.SIGINT)
         code = self._process.wait(STOP_S)
         return code, time.monotonic() - started
+
+    def hang_up(self) -> None:
+        """SIGHUP: settings are read again, replicas replaced; returns when it says so."""
+        before = self.log.stat().st_size
+        os.kill(self.pid, signal.SIGHUP)
+        end = time.monotonic() + READY_S
+        while REPLACED not in self.log.read_bytes()[before:].decode(errors="replace"):
+            if time.monotonic() > end:
+                raise RuntimeError(f"the replicas were not replaced:\n{self.tail()}")
+            time.sleep(0.1)
 
     def kill(self) -> None:
         """SIGKILL the command itself: what it started has to notice."""

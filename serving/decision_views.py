@@ -107,6 +107,7 @@ class PushView(msgspec.Struct, omit_defaults=True):
     reserved_until: str | None = None
     forced: str | None = None
     measured: bool = False
+    coin: float | None = None  # chance that it sent; where one was tossed
     first_id: str | None = None  # of the first look at the message
     features: dict[str, float] = {}
 
@@ -216,6 +217,7 @@ def _push_view(record: PushDecisionRecord) -> DecisionView:
         reserved_until=_time(decision.reserved_until_ms),
         forced=decision.forced,
         measured=decision.measured,
+        coin=decision.coin if record.tried else None,
         first_id=decision.first_id,
         features={name: value for name, value in told if value is not None},
     )

@@ -14,7 +14,7 @@ from serving import check
 from serving.app import build
 from serving.background import Background
 from serving.embedded import Embedded
-from serving.one_write import OneWriteProtocol
+from serving.guarded import GuardedProtocol
 from serving.up import Say, check_port, opened_store, restart_if_dead
 
 
@@ -50,9 +50,9 @@ class _Server(uvicorn.Server):
             build(settings),
             host=settings.host,
             port=settings.port,
-            log_level="warning",
+            log_level="error",  # each malformed request is a warning, and strangers send them
             access_log=False,
-            http=OneWriteProtocol,
+            http=GuardedProtocol,
             timeout_graceful_shutdown=5,
         )
         super().__init__(config)

@@ -1,7 +1,8 @@
 """HTTP at the edge: a bare ASGI app that turns bytes into a Request and a Response into bytes.
 
-The way of a request is `AsgiApp._answer`: match, authorize, read query and body, call the
-handler. Whatever goes wrong on that way becomes a problem document (RFC 9457) in `as_problem`.
+The way of a request is `AsgiApp._http` and `_answer`: match, authorize, count it against its key's
+rate, look for room, read query and body, call the handler. Whatever goes wrong on that way becomes
+a problem document (RFC 9457) in `as_problem`.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ import logging
 import re
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 
 from engine.errors import InvalidInput, NotFound, Overloaded, StoreUnavailable
+from engine.nesting import MAX_DEPTH, too_deep
 from engine.spans import span
+from serving.admission import Bodies, Lane
 
 T = TypeVar("T")
 Headers = tuple[tuple[str, str], ...]
@@ -78,19 +82,45 @@ Handler = Callable[[Request], Awaitable[Response]]
 Authorize = Callable[[str | None], Role | None]
 
 
+class Allowance(Protocol):
+    """What is left to a key with a rate; see serving.rates."""
+
+    @property
+    def taken(self) -> bool: ...
+    @property
+    def reset_s(self) -> int: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+Rate = Callable[[str | None], Allowance | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method of one path; `roles` None opens it to all, `query` names what it takes there."""
+    """One method of one path; `roles` None opens it to all, `query` names what it takes there.
+
+    Its requests share a `lane`; one that is not answered `deadline_s` after its body was there is
+    given up, with 503. `nests` where the handler itself looks how deep its body is.
+    """
 
     method: str
     template: str
     handler: Handler
     roles: frozenset[Role] | None
     max_body: int = MIB
+    lane: Lane | None = None
+    deadline_s: float | None = None
+    nests: bool = False
     summary: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
     request_type: Any = None
     response_type: Any = None
+
+
+def in_lane(lane: Lane, routes: Sequence[Route]) -> list[Route]:
+    """The routes, sharing a lane."""
+    return [replace(route, lane=lane) for route in routes]
 
 
 class Refusal(Exception):
@@ -393,7 +423,28 @@ def _gunzip(headers: dict[str, str], limit: int) -> _Gunzip | None:
     raise Refusal(refused)
 
 
-async def _read_body(receive: Receive, headers: dict[str, str], limit: int) -> bytes:
+def _too_fast(allowance: Allowance) -> Refusal:
+    told = problem(
+        429,
+        "too-many-requests",
+        "Too many requests",
+        "this key has spent its rate",
+        field="Authorization",
+        retry_after_s=allowance.reset_s,
+        headers=allowance.headers,
+    )
+    return Refusal(told)
+
+
+def _check_depth(body: bytes) -> None:
+    if too_deep(body):
+        detail = f"JSON is nested in more than {MAX_DEPTH} levels"
+        raise Refusal(problem(400, "malformed-body", "Malformed body", detail))
+
+
+async def _read_body(
+    receive: Receive, headers: dict[str, str], limit: int, hold: Callable[[int], None]
+) -> bytes:
     gunzip = _gunzip(headers, limit)
     declared = headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
@@ -409,7 +460,9 @@ async def _read_body(receive: Receive, headers: dict[str, str], limit: int) -> b
         received += len(chunk)
         if received > limit:
             raise _too_large(limit)
-        pieces.append(gunzip.feed(chunk) if gunzip else chunk)
+        piece = gunzip.feed(chunk) if gunzip else chunk
+        hold(len(piece))
+        pieces.append(piece)
         more = message.get("more_body", False)
     if gunzip:
         gunzip.finish()
@@ -446,6 +499,15 @@ def _unauthorized(key: str | None) -> Response:
     )
 
 
+async def _handled(route: Route, request: Request) -> Response:
+    """Through the lane, before the deadline; raises Overloaded or TimeoutError otherwise."""
+    with nullcontext() if route.lane is None else route.lane.entered():
+        if route.deadline_s is None:
+            return await route.handler(request)
+        async with asyncio.timeout(route.deadline_s):
+            return await route.handler(request)
+
+
 async def _send(send: Send, response: Response, *, head_only: bool) -> None:
     headers = [
         (name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers
@@ -474,13 +536,17 @@ class AsgiApp:
         *,
         body_timeout_s: float = 10.0,
         observe: Observe | None = None,
+        rate: Rate | None = None,
     ) -> None:
+        self.routes = tuple(routes)
         self._routes = _Routes(routes)
         self._authorize = authorize
         self._on_start = on_start
         self._on_stop = on_stop
         self._body_timeout_s = body_timeout_s
         self._observe = observe
+        self._rate = rate
+        self._bodies = Bodies()
         self._switching = asyncio.Lock()
         self._started = False
 
@@ -513,34 +579,53 @@ class AsgiApp:
                     log.exception("a stop hook failed")
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        template = "none"
+        template, rated = "none", None
         try:
             route, params, path = self._routes.match(scope)
             template = route.template
-            response = await self._answer(route, params, path, scope, receive)
+            headers = _headers(scope)
+            role = _role(route, headers, self._authorize)
+            rated = self._count(route, headers)
+            query = _query(scope.get("query_string", b""), route.query)
+            request = Request(route.method, path, params, query, headers, b"", role)
+            response = await self._answer(route, request, receive)
         except _Disconnected:
             return
         except Exception as error:
             response = as_problem(error)
+        if rated is not None:
+            response = replace(response, headers=(*response.headers, *rated.headers))
         if self._observe is not None:
             self._observe(template, response.status)
         await _send(send, response, head_only=scope["method"] == "HEAD")
 
-    async def _answer(
-        self, route: Route, params: dict[str, str], path: str, scope: Scope, receive: Receive
-    ) -> Response:
-        headers = _headers(scope)
-        role = _role(route, headers, self._authorize)
-        query = _query(scope.get("query_string", b""), route.query)
-        # A GET's body means nothing (RFC 9110, 9.3.1): the server discards it.
-        body = b"" if route.method == "GET" else await self._body(route, headers, receive)
-        request = Request(route.method, path, params, query, headers, body, role)
-        return await route.handler(request)
+    def _count(self, route: Route, headers: dict[str, str]) -> Allowance | None:
+        """What is left to the key, this request taken off; refuses with 429."""
+        if self._rate is None or route.roles is None:
+            return None
+        allowance = self._rate(_bearer(headers))
+        if allowance is not None and not allowance.taken:
+            raise _too_fast(allowance)
+        return allowance
 
-    async def _body(self, route: Route, headers: dict[str, str], receive: Receive) -> bytes:
+    async def _answer(self, route: Route, request: Request, receive: Receive) -> Response:
+        if route.lane is not None:
+            route.lane.check()  # a body need not come if nobody has time for it
+        # A GET's body means nothing (RFC 9110, 9.3.1): the server discards it.
+        if route.method == "GET":
+            return await _handled(route, request)
+        with self._bodies.held() as hold:
+            body = await self._body(route, request.headers, receive, hold)
+            if not route.nests:
+                _check_depth(body)
+            return await _handled(route, replace(request, body=body))
+
+    async def _body(
+        self, route: Route, headers: dict[str, str], receive: Receive, hold: Callable[[int], None]
+    ) -> bytes:
         try:
             async with asyncio.timeout(self._body_timeout_s):
-                return await _read_body(receive, headers, route.max_body)
+                return await _read_body(receive, headers, route.max_body, hold)
         except TimeoutError:
             detail = f"the body did not arrive within {self._body_timeout_s:g} s"
             close = (("connection", "close"),)

@@ -24,6 +24,7 @@ from engine.redis_store import AsyncRedisStore
 from engine.spans import span
 from engine.stamp import Stamper
 from engine.times import to_ms
+from serving.admission import WAITING, Lane
 from serving.follow import Follower
 from serving.http import Request, Response, json_response, problem
 from serving.metrics import Metrics
@@ -44,53 +45,64 @@ class Accepted(msgspec.Struct):
     folded: bool | UnsetType = UNSET
 
 
+class _Batch(msgspec.Struct, eq=False):
+    """One request's records on their way; `done` gets the positions of their entries."""
+
+    records: Mapping[int, Sequence[bytes]]
+    size: int
+    done: asyncio.Future[dict[int, int]]
+
+
 class Appender:
     """Gathers records of concurrent requests into one pipelined append at a time."""
 
     def __init__(self, store: AsyncRedisStore) -> None:
         self._store = store
-        self._pending: list[tuple[Mapping[int, Sequence[bytes]], asyncio.Future[dict[int, int]]]]
-        self._pending = []
-        self._bytes = 0
+        self._pending: list[_Batch] = []
+        self._bytes = 0  # of what waits and what is being appended
         self._task: asyncio.Task[None] | None = None
 
     @span("append")
     async def append(self, records: Mapping[int, Sequence[bytes]]) -> dict[int, int]:
-        """Append; returns the position of each partition's last entry. Raises as the store does."""
+        """Append; returns the position of each partition's last entry. Raises as the store does.
+
+        Who leaves takes along what waited; an append under way goes on, for the others in it.
+        """
         if not records:
             return {}
         size = sum(len(raw) for batch in records.values() for raw in batch)
         if self._bytes + size > PENDING_BYTES:
             raise Overloaded("too much is waiting to be appended")
-        done: asyncio.Future[dict[int, int]] = asyncio.get_running_loop().create_future()
-        self._pending.append((records, done))
+        batch = _Batch(records, size, asyncio.get_running_loop().create_future())
+        self._pending.append(batch)
         self._bytes += size
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._flush())
         try:
-            # A client that leaves must not take the others' append with it.
-            return await asyncio.shield(done)
-        finally:
-            self._bytes -= size
+            return await asyncio.shield(batch.done)
+        except asyncio.CancelledError:
+            if batch in self._pending:
+                self._pending.remove(batch)
+                self._bytes -= size
+            raise
 
     async def _flush(self) -> None:
         while self._pending:
             taken, self._pending = self._pending, []
             merged: dict[int, list[bytes]] = {}
-            for records, _ in taken:
-                for partition, batch in records.items():
+            for one in taken:
+                for partition, batch in one.records.items():
                     merged.setdefault(partition, []).extend(batch)
             try:
                 positions = await self._append(merged)
             except Exception as error:  # every waiter has to hear of it, whatever it is
-                for _, done in taken:
-                    if not done.done():
-                        done.set_exception(error)
-                        done.exception()  # retrieved: a waiter may have left
-                continue
-            for records, done in taken:
-                if not done.done():
-                    done.set_result({p: positions[p] for p in records})
+                for one in taken:
+                    one.done.set_exception(error)
+                    one.done.exception()  # retrieved: a waiter may have left
+            else:
+                for one in taken:
+                    one.done.set_result({p: positions[p] for p in one.records})
+            self._bytes -= sum(one.size for one in taken)
 
     async def _append(self, merged: dict[int, list[bytes]]) -> dict[int, int]:
         positions: dict[int, int] = {}
@@ -105,8 +117,16 @@ class Ingest:
     """The handler of `POST /v1/events` and what it needs."""
 
     def __init__(
-        self, stamper: Stamper, store: AsyncRedisStore, follower: Follower, metrics: Metrics
+        self,
+        stamper: Stamper,
+        store: AsyncRedisStore,
+        follower: Follower,
+        metrics: Metrics,
+        lane: Lane,
     ) -> None:
+        self._lane = lane
+        self._deadline_s = store.settings.batch_deadline_ms / 1000
+        self._waiting = 0
         self._stamper = stamper
         self._store = store
         self._follower = follower
@@ -122,8 +142,19 @@ class Ingest:
         wait = request.query.get("wait")
         if wait not in (None, "folded"):
             raise InvalidInput("wait", "expected folded")
+        with self._lane.entered():  # which whoever waits for the fold has left
+            async with asyncio.timeout(self._deadline_s):
+                answer, positions, joined = await self._take(request.body)
+        if isinstance(answer, Response):
+            return answer
+        if wait is not None:
+            answer.folded = await self._counted(positions, joined)
+        return json_response(202, answer)
+
+    async def _take(self, body: bytes) -> tuple[Accepted | Response, dict[int, int], list[Alias]]:
+        """What became of a batch, where its entries stand in the log, and aliases in it."""
         now = int(time.time() * 1000)
-        batch = decode_batch(request.body)
+        batch = decode_batch(body)
         shift = 0 if batch.sent_at is None else now - to_ms(batch.sent_at, "sent_at")
         if not batch.events and not batch.rejected:
             raise InvalidInput("events", "expected at least one event")
@@ -134,18 +165,8 @@ class Ingest:
         self._count_rejected(rejected)
         answer = Accepted(accepted, len(checked) - accepted, sorted(rejected, key=_index))
         if rejected and not checked:
-            return problem(
-                422,
-                "nothing-accepted",
-                "No event was accepted",
-                f"{len(rejected)} events were refused; the first: {answer.rejected[0].detail}",
-                field=answer.rejected[0].field,
-                **msgspec.to_builtins(answer),
-            )
-        if wait is not None:
-            joined = [event for _, event, _ in checked if isinstance(event, Alias)]
-            answer.folded = await self._counted(positions, joined)
-        return json_response(202, answer)
+            return _nothing_accepted(answer), {}, []
+        return answer, positions, [event for _, event, _ in checked if isinstance(event, Alias)]
 
     @span("check")
     def _check(
@@ -220,10 +241,13 @@ class Ingest:
             self._recent.popitem(last=False)
 
     async def _counted(self, positions: Mapping[int, int], joined: Sequence[Alias]) -> bool:
-        """Wait until the events count; False where that takes too long.
+        """Wait until the events count; False where that takes too long, or too many wait.
 
         An alias counts once the state it carries over is folded in the other's partition.
         """
+        if self._waiting >= WAITING:
+            return False
+        self._waiting += 1
         try:
             async with asyncio.timeout(WAIT_FOLDED_S):
                 await self._folded(positions)
@@ -235,6 +259,8 @@ class Ingest:
                     await self._folded(await self._store.last_positions(list(targets)))
         except TimeoutError:
             return False
+        finally:
+            self._waiting -= 1
         return True
 
     async def _folded(self, positions: Mapping[int, int]) -> None:
@@ -263,6 +289,14 @@ class Ingest:
 KINDS = {str(kind.__struct_config__.tag) for kind in get_args(Event)}
 FIELDS = {field.name for kind in get_args(Event) for field in msgspec.structs.fields(kind)}
 FIELDS.add("type")
+
+
+def _nothing_accepted(answer: Accepted) -> Response:
+    first = answer.rejected[0]
+    detail = f"{len(answer.rejected)} events were refused; the first: {first.detail}"
+    told = msgspec.to_builtins(answer)
+    title = "No event was accepted"
+    return problem(422, "nothing-accepted", title, detail, field=first.field, **told)
 
 
 def _index(refusal: Rejection) -> int:

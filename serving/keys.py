@@ -22,6 +22,13 @@ class KeyRecord(msgspec.Struct, frozen=True):
     name: str
     role: Role
     created: int  # unix ms
+    rate: float = 0.0  # requests a second; 0: without limit
+    burst: float = 0.0  # requests at once; 0: as many as in a second
+
+    @property
+    def most(self) -> float:
+        """Requests at once."""
+        return max(self.burst or self.rate, 1.0)
 
 
 @dataclass(slots=True)
@@ -30,6 +37,7 @@ class Keyring:
 
     by_hash: dict[str, KeyRecord]
     loopback: bool = False  # only this machine can call
+    any_limited: bool = False
 
     def authorize(self, key: str | None) -> Role | None:
         """The role of a key, None for an unknown one."""
@@ -42,16 +50,30 @@ class Keyring:
                 found = record.role
         return found
 
+    def limited(self, key: str | None) -> tuple[str, KeyRecord] | None:
+        """Hash and record of a key that has a rate; None for all others.
+
+        Looked up by its hash: whoever asks was authorized before.
+        """
+        if not self.any_limited or key is None:
+            return None
+        digest = _digest(key)
+        record = self.by_hash.get(digest)
+        return (digest, record) if record is not None and record.rate else None
+
     def refresh(self, store: RedisStore) -> None:
         """Read the keys anew."""
         raw = store.hash_all(KEYS_KEY)
         self.by_hash = {h: msgspec.json.decode(r, type=KeyRecord) for h, r in raw.items()}
+        self.any_limited = any(record.rate for record in self.by_hash.values())
 
 
-def create_key(store: RedisStore, name: str, role: Role) -> str:
-    """Create a key; this is the only time that it can be seen."""
+def create_key(
+    store: RedisStore, name: str, role: Role, rate: float = 0.0, burst: float = 0.0
+) -> str:
+    """Create a key, of so many requests a second; this is the only time that it can be seen."""
     key = f"kairos_{role.value}_{secrets.token_urlsafe(32)}"
-    record = KeyRecord(name, role, int(time.time() * 1000))
+    record = KeyRecord(name, role, int(time.time() * 1000), rate, burst)
     store.hash_set(KEYS_KEY, _digest(key), msgspec.json.encode(record))
     return key
 

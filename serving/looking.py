@@ -17,6 +17,7 @@ from serving.deciding import Deciding
 from serving.follow import POLL_S, Follower
 from serving.http import Request, Response, json_response
 from serving.people import StorePeople
+from serving.unbroken import Shared
 
 ID_LENGTH = 128
 
@@ -55,6 +56,10 @@ class Looking:
         self._people = people
         self._follower = follower
         self._deciding = deciding
+        partitions = range(store.settings.partitions)
+        # Anybody may ask these, as often as they like.
+        self._progress = Shared(lambda: asyncio.to_thread(store.progress, partitions))
+        self._metrics = Shared(lambda: asyncio.to_thread(metrics.render, store, partitions))
 
     async def get_user(self, request: Request) -> Response:
         """A user's state, through aliases; 404 where nothing is known."""
@@ -112,8 +117,7 @@ class Looking:
         """This replica can answer, degraded included; names store, release and fold lag."""
         release = self._deciding.parts().release
         try:
-            partitions = range(self._store.settings.partitions)
-            progress = await asyncio.to_thread(self._store.progress, partitions)
+            progress = await self._progress.ask()
         except KairosError as error:
             return json_response(200, Readiness(True, str(error), release, None, None))
         events, seconds = metrics.lag_events(progress), metrics.lag_s(progress)
@@ -121,6 +125,5 @@ class Looking:
 
     async def get_metrics(self, request: Request) -> Response:
         """Prometheus text, summed over all processes."""
-        partitions = range(self._store.settings.partitions)
-        text = await asyncio.to_thread(metrics.render, self._store, partitions)
+        text = await self._metrics.ask()
         return Response(200, text, "text/plain; version=0.0.4; charset=utf-8")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
@@ -36,7 +35,7 @@ class HeadsHeld:
             self._head = data
             self._loop.call_soon(self._flush)
             return
-        self._transport.write(data)
+        self._write(data)
 
     def close(self) -> None:
         self._flush()
@@ -45,12 +44,12 @@ class HeadsHeld:
     def _flush(self) -> None:
         head, self._head = self._head, None
         if head is not None:
-            self._transport.write(head)
+            self._write(head)
+
+    def _write(self, data: bytes) -> None:
+        """A client that has gone is no error: uvloop raises where asyncio says nothing."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
-
-
-def use() -> None:
-    """Let uvicorn servers that are started in this process from now on answer so."""
-    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{OneWriteProtocol.__name__}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from engine.push_outbox import Outbox
+from serving.unbroken import unbroken
 
 
 class Confirmer(Protocol):
@@ -23,7 +24,13 @@ class Acknowledgements:
         self._confirmer = confirmer
 
     async def take(self, claim_ids: Sequence[str]) -> set[str]:
-        """Returns those that were handed out. One taken twice changes nothing."""
+        """Returns those that were handed out. One taken twice changes nothing.
+
+        Both are told although the caller may leave in between.
+        """
+        return await unbroken(self._take(claim_ids))
+
+    async def _take(self, claim_ids: Sequence[str]) -> set[str]:
         known = await self._outbox.ack(claim_ids)
         await self._confirmer.confirm(list(known.values()))
         return set(known)

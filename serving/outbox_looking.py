@@ -114,7 +114,8 @@ def _verdict(due: Due, decided: Decided, twice: bool) -> Verdict:
     if twice:
         return Verdict(due, "drop", decision, "duplicate")
     over = (decision.reserved_until_ms or 0) <= due.at_ms
-    if decision.action == "send" and decided.repeated and over:
+    repeated = decision.action == "send" and decided.repeated
+    if (repeated and over) or decision.forced == "sent":
         return Verdict(due, "sent", decision)  # only what went out is answered so: engine.push
     reason = decision.reasons[0].code if decision.reasons else "dropped"
     return Verdict(due, decision.action, decision, reason)

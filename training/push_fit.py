@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.push_features import COUNT, matrix
+from engine.push_message import COIN
 from engine.times import to_rfc3339
 from models.boosting import Binary, BinarySettings, fit_binary
 from models.push import (
@@ -34,14 +35,16 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 LEAST = 1e-9
 FOLDS = 3  # of users, for chances of an open that effects are told by
+EFFECTS_APART = 0.02  # effects of categories, as a rule
+BEYOND_APART = 0.01  # those of situations in a category, beyond its mean and their lifts
 FEWEST_OF_CATEGORY = 50  # messages; one with fewer is like all
 PEOPLE = (  # what tells of a person whether pushes do anything
-    *("own_effect", "own_effect_soon"),
-    *(OPENNESS, "open_rate", "open_rate_lately", "open_rate_category", "dismiss_rate", "sent"),
+    *("own_effect", "own_effect_soon", OPENNESS, "open_rate", "prompt_rate"),
+    *("open_rate_lately", "open_rate_category", "dismiss_rate", "sent"),
     *("acts_day", "acts_month", "hours_since_act", "days_known"),
     *("trials", "own_base"),
 )
-OWN = 2  # of them, a person's own trials
+OWN = 5  # of them, what messages did to this person
 OPEN_TREES = BinarySettings(trees=100, leaves=8, rows_in_leaf=50, columns=0.5)
 
 
@@ -127,9 +130,11 @@ def find_parts(seen: Seen, priors: Priors, seed: int = 1) -> Parts:
     """Fatigue, lifts, effects by cell and person, opt-outs."""
     pushes, of = seen.pushes, seen.pushes.evidence
     random = pushes.some(of)
-    scores = doubly_robust(seen.trial(blinded=False), seed)
-    fatigue = fit_fatigue(random.rows, scores, seen.open[of], priors)
-    left = fatigue.left(random.rows)
+    # Scores scatter by 1/e + 1/(1 − e): each side of their fits counts by what is sure of it.
+    sure = certainty(random.propensity)
+    scores = doubly_robust(seen.trial(blinded=False), seed) * sure
+    fatigue = fit_fatigue(random.rows, scores, seen.open[of], priors, sure)
+    left = sure * fatigue.left(random.rows)
     sends = pushes.some(pushes.readable)
     expected = seen.open[pushes.readable]
     lifts = lifts_of_opens(sends.probabilities, sends.hour, sends.opened, expected)
@@ -146,18 +151,31 @@ def find_parts(seen: Seen, priors: Priors, seed: int = 1) -> Parts:
         overall=overall,
         cells={name: row.tolist() for name, row in cells.items()},
         person=person,
-        opt_out=fit_opt_out(known.rows, known.sent, known.opted_out, priors),
+        opt_out=fit_opt_out(known.rows, known.sent, known.opted_out, priors, _as_fair(known)),
         situation_lift=dict(zip(seen.situations, lifts.situation.tolist(), strict=True)),
         hour_lift=of_the_week(lifts.hour),
         fatigue_per_push=fatigue.per_push,
         half_life_h=fatigue.half_life_h,
         random_decisions=dict(Counter(one.category for one in random.messages)),
     )
-    return Parts(fatigue, lifts, left, meta)
+    return Parts(fatigue, lifts, fatigue.left(random.rows), meta)
+
+
+def certainty(propensity: Doubles) -> Doubles:
+    """float64 [n]: 1 over how far scores of an effect scatter, times those of a fair coin."""
+    made: Doubles = np.sqrt(propensity * (1 - propensity)) / COIN
+    return made
+
+
+def _as_fair(pushes: Pushes) -> Doubles:
+    """float64 [n]: how often each stands for one of a fair coin."""
+    e = pushes.propensity
+    made: Doubles = COIN / np.where(pushes.sent, e, 1 - e)
+    return made
 
 
 def _fit_people(values: Floats, rest: Doubles, share: Doubles) -> Linear:
-    """What people's columns [n, PEOPLE] add; their own trials are asked first, and by themselves.
+    """What people's columns [n, PEOPLE] add; what messages did to them is asked first, by itself.
 
     Beside a dozen columns that say little, one shrinkage for all would take most of what they say.
     """
@@ -189,7 +207,7 @@ def _cells(
     mine = [names == name for name in seen.categories]
     means = [_mean(scores[of], (share * lift)[of]) for of in mine]
     precision = [float((weight * lift**2)[of].sum()) / noise for of in mine]
-    of_category = shrink(np.array(means), np.array(precision), overall)
+    of_category = shrink(np.array(means), np.array(precision), overall, EFFECTS_APART)
     cells = {}
     for name, of, mean in zip(seen.categories, mine, of_category.tolist(), strict=True):
         # By situation: how far its scores lie from what category and situation say apart.
@@ -198,7 +216,7 @@ def _cells(
         rest = scores[of] - likely @ base
         told = (likely**2).sum(axis=0)
         off = (likely.T @ rest) / np.maximum(told, LEAST)
-        cells[name] = base + shrink(off, told / noise, 0.0)
+        cells[name] = base + shrink(off, told / noise, 0.0, BEYOND_APART)
     return overall, cells
 
 

@@ -22,6 +22,12 @@ BLOCK = 3  # hours that effects are told apart by
 ROUNDS = 12
 SURE = 2.0  # standard errors of the mean effect before effects say which moments are better
 FARTHEST = (0.2, 5.0)  # a correction
+RATIOS_APART = 0.3  # corrections of groups, as a rule
+SPREADS = np.geomspace(0.02, 200, 60)  # times what is the rule
+LIFTS_APART = 0.5  # logarithms of lifts of situations; push.yaml assumes as much
+SPREADS_OF_LIFTS = np.geomspace(0.01, 2.0, 9)
+FARTHEST_LOG = 2.5
+STEPS = 4  # of Newton's method, from the spread before
 LEAST = 1e-9
 
 
@@ -42,20 +48,45 @@ class Lifts:
 def lifts_of_opens(likely: Doubles, hour: Ints, opened: Doubles, expected: Doubles) -> Lifts:
     """From what was opened [n] and what of these people's messages was expected to be [n].
 
-    Gamma-Poisson ratios of situations and hours, in turn, each beside the other.
+    Of situations and hours, in turn, each beside the other.
     """
     found = Lifts(np.ones(likely.shape[1]), np.ones(HOURS))
     for _ in range(ROUNDS):
-        beside = expected * found.hour[hour]
-        # An open is laid to the situations by how likely each brought it about: an EM step.
-        lift = np.maximum(found.of(likely, hour) / found.hour[hour], LEAST)
-        brought = found.situation * (likely.T @ (opened / lift))
-        situation = ratios(brought, likely.T @ beside)
+        situation = _situations(likely, expected * found.hour[hour], opened)
         found = Lifts(_mean_one(situation, likely.T @ expected), found.hour)
         beside = expected * (found.of(likely, hour) / found.hour[hour])
         curve = _hours(_per_hour(hour, opened), _per_hour(hour, beside))
         found = Lifts(found.situation, _mean_one(curve, _per_hour(hour, expected)))
     return found
+
+
+def _situations(likely: Doubles, expected: Doubles, opened: Doubles) -> Doubles:
+    """float64 [situations]: opened ~ Poisson(expected · Σ P(situation) · lift), lifts about 1.
+
+    Moments are mixtures of situations, which counts by situation would blur. Logarithms of lifts
+    are normal about 0, their spread half-Cauchy as in `shrink`, integrated by Laplace's method.
+    """
+    unsure = np.maximum(1 - likely.sum(axis=1), 0.0)
+    logs, lifts = (
+        np.empty(len(SPREADS_OF_LIFTS)),
+        np.empty((len(SPREADS_OF_LIFTS), likely.shape[1])),
+    )
+    at, bend = np.zeros(likely.shape[1]), np.eye(likely.shape[1])
+    for row, spread in enumerate(SPREADS_OF_LIFTS):
+        for _ in range(STEPS):
+            parts = expected[:, np.newaxis] * likely * np.exp(at)
+            mean = np.maximum(parts.sum(axis=1) + expected * unsure, LEAST)
+            slope = parts.T @ (opened / mean - 1) - at / spread**2
+            bend = parts.T @ (parts / mean[:, np.newaxis]) + np.eye(len(at)) / spread**2
+            at = np.clip(at + np.linalg.solve(bend, slope), -FARTHEST_LOG, FARTHEST_LOG)
+        mean = np.maximum(expected * (likely @ np.exp(at) + unsure), LEAST)
+        fit = float((opened * np.log(mean) - mean).sum()) - float(at @ at) / (2 * spread**2)
+        volume = len(at) * np.log(spread) + float(np.linalg.slogdet(bend)[1]) / 2
+        prior = np.log(spread) - np.log1p((spread / LIFTS_APART) ** 2)
+        logs[row], lifts[row] = fit - volume + prior, np.exp(at)
+    chance = np.exp(logs - logs.max())
+    made: Doubles = (chance / chance.sum()) @ lifts
+    return made
 
 
 def ratios(observed: Doubles, expected: Doubles, mean: Doubles | None = None) -> Doubles:
@@ -129,18 +160,23 @@ def _correction(groups: Doubles, expected: Doubles, scores: Doubles) -> Doubles:
     told = weight > LEAST
     mean = np.where(told, (groups.T @ (scores * expected)) / np.maximum(weight, LEAST) / whole, 1.0)
     precision = np.where(told, weight * whole**2 / noise, 0.0)
-    return np.clip(shrink(mean, precision, 1.0), *FARTHEST)
+    return np.clip(shrink(mean, precision, 1.0, RATIOS_APART), *FARTHEST)
 
 
-def shrink(means: Doubles, precision: Doubles, to: float) -> Doubles:
-    """float64 [groups]: means drawn to one value by their spread beyond chance.
+def shrink(means: Doubles, precision: Doubles, to: float, apart: float) -> Doubles:
+    """float64 [groups]: means drawn to one value, as far as they differ no more than by chance.
 
-    The spread is estimated by moments (DerSimonian and Laird 1986), less one standard error of
-    that: of groups that are alike half would otherwise seem to differ.
+    The posterior's mean under a normal spread about that value, the spread's prior half-Cauchy with
+    the scale `apart` (Gelman 2006, Prior distributions for variance parameters): of the few groups
+    there are here, an estimate of the spread alone would be far too large every so often, and what
+    is chosen by value then is what was estimated worst.
     """
-    known = int((precision > 0).sum())
-    excess = float((precision * (means - to) ** 2).sum()) - known - np.sqrt(2 * known)
-    total = max(float(precision.sum()), LEAST)
-    between = max(excess, 0.0) / total
-    made: Doubles = to + (means - to) * between * precision / (1 + between * precision)
+    spreads = apart * SPREADS
+    known = 1 + np.outer(spreads**2, precision)  # [spreads, groups]
+    off = precision * (means - to) ** 2
+    logs = -(np.log(known) + off / known).sum(axis=1) / 2 - np.log1p(SPREADS**2)
+    # Spreads stand evenly in their logarithm: each speaks for as much as its own size.
+    chance = np.exp(logs - logs.max()) * SPREADS
+    kept = (chance / chance.sum()) @ (1 - 1 / known)
+    made: Doubles = to + (means - to) * kept
     return made

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.fold import Poisoned, decode_entries
-from engine.push_choice import COIN
 from engine.push_features import COUNT
 from engine.push_message import Message
 from engine.records import (
@@ -30,7 +29,7 @@ from engine.times import DAY_MS, HOUR_MS
 from training.replay import ALIAS_HOPS, Log
 
 OPEN_WITHIN_MS = DAY_MS
-OPT_OUT_WITHIN_MS = 7 * DAY_MS
+OPT_OUT_WITHIN_MS = DAY_MS  # in a week most are other messages' doing
 HOURS = 48  # of a working day, then of a free one
 Doubles = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -159,7 +158,7 @@ class PushLog:
         free = np.array([24 * (one.weekday >= 5) for one in moments], np.int64)
         failed = {(int(people[number]), message) for number, message in self._failed}
         return Pushes(
-            rows=np.array([one.row for one in kept], np.float32).reshape(-1, COUNT),
+            rows=np.array([_row(one) for one in kept], np.float32).reshape(-1, COUNT),
             messages=messages,
             probabilities=_table([one.probabilities for one in moments], situations),
             hour=np.array([int(one.hour) % 24 for one in moments], np.int64) + free,
@@ -173,7 +172,7 @@ class PushLog:
             measured=_firsts(kept),
             # The logged chances are those of all that could have led here; among the measured
             # there was nothing but the coin.
-            propensity=np.full(len(kept), COIN),
+            propensity=np.array([one.coin for one in decisions], np.float64),
             goal=self._goals(messages, people, user, at_ms),
             opened=self._opens(messages, people, user, at_ms),
             opted_out=self._within(self._disabled, people, user, at_ms, self.opt_out_ms),
@@ -250,8 +249,14 @@ def read_pushes(log: Log, partitions: int, opt_out_ms: int = OPT_OUT_WITHIN_MS) 
 
 def _says_something(record: PushDecisionRecord) -> bool:
     """Whether it was sent, or dropped by chance, with all that a model reads."""
-    told = record.moment is not None and len(record.row) == COUNT and not record.imported
+    rows = 0 < len(record.row) <= COUNT
+    told = record.moment is not None and rows and not record.imported
     return told and (record.decision.action == "send" or record.tried)
+
+
+def _row(record: PushDecisionRecord) -> list[float | None]:
+    """[COUNT]; what rows did not hold yet when it was frozen is not known."""
+    return [*record.row, *[None] * (COUNT - len(record.row))]
 
 
 def _firsts(kept: list[PushDecisionRecord]) -> Flags:

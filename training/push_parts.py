@@ -87,8 +87,10 @@ def _mean_left(first_h: Doubles, last_h: Doubles, half_life_h: float) -> Doubles
     return made
 
 
-def fit_fatigue(rows: Floats, scores: Doubles, willing: Doubles, priors: Priors) -> Fatigue:
-    """From unbiased scores of effects [n]: score ~ (a + b · willing) · what is left.
+def fit_fatigue(
+    rows: Floats, scores: Doubles, willing: Doubles, priors: Priors, sure: Doubles | float = 1.0
+) -> Fatigue:
+    """From unbiased scores of effects [n]: score ~ sure · (a + b · willing) · what is left.
 
     The posterior's mean over a grid, the half-life's in octaves (Yancey and Settles, KDD 2020, have
     the form of the recovery; the grid is ours). `willing` [n] is what tells people apart.
@@ -100,7 +102,7 @@ def fit_fatigue(rows: Floats, scores: Doubles, willing: Doubles, priors: Priors)
         load = load_of(rows, half_life_h)
         octaves = np.log2(half_life_h / priors.half_life_h) / priors.half_life_octaves
         for place, share in enumerate(SHARES):
-            left = np.maximum(0.0, 1 - share * load)
+            left = sure * np.maximum(0.0, 1 - share * load)
             explained = _explained(np.stack([left, left * centered], axis=1), scores)
             off = (share - priors.fatigue_per_push) / priors.fatigue_deviation
             logs[at, place] = explained / (2 * variance) - (octaves**2 + off**2) / 2
@@ -122,13 +124,15 @@ def fit_person(
     """What people's own columns [n, names] add to the effect: scores ~ share · (values · weights).
 
     A ridge whose spread of weights is the likeliest (MacKay, Bayesian Interpolation, 1992): where
-    people differ no more than chance makes them, every weight is 0.
+    people differ no more than chance makes them, every weight is 0. Columns are centred as scores
+    count, so that what they add is 0 where the mean effect, which was taken off, was found.
     """
-    some = np.isfinite(values).sum(axis=0)
-    filled, count = np.nan_to_num(values.astype(np.float64), nan=0.0), np.maximum(some, 1)
-    centers = filled.sum(axis=0) / count
-    scales = np.sqrt(np.maximum((filled**2).sum(axis=0) / count - centers**2, 0.0))
-    told = (some > 0) & (scales > 1e-6)
+    some = np.isfinite(values) * np.square(share)[:, np.newaxis]
+    filled, count = np.nan_to_num(values.astype(np.float64), nan=0.0), some.sum(axis=0)
+    centers = (some * filled).sum(axis=0) / np.maximum(count, LEAST)
+    squares = (some * filled**2).sum(axis=0) / np.maximum(count, LEAST)
+    scales = np.sqrt(np.maximum(squares - centers**2, 0.0))
+    told = (count > 0) & (scales > 1e-6)
     kept = [name for name, yes in zip(names, told, strict=True) if yes]
     line = Linear(kept, centers[told].tolist(), scales[told].tolist(), [0.0] * len(kept))
     if not kept:
@@ -146,8 +150,14 @@ def fit_person(
     return Linear(kept, line.centers, line.scales, weights.tolist())
 
 
-def fit_opt_out(rows: Floats, sent: NDArray[np.bool_], off: Doubles, priors: Priors) -> OptOut:
-    """From random decisions [n] and whether pushes were switched off in the days after.
+def fit_opt_out(
+    rows: Floats,
+    sent: NDArray[np.bool_],
+    off: Doubles,
+    priors: Priors,
+    times: Doubles | float = 1.0,
+) -> OptOut:
+    """From random decisions [n], counted so often, and who switched pushes off in the days after.
 
     P(off) = sigmoid(base + people) + sent · exp(mean + people): what a push adds is an excess
     hazard, never below 0, and the likeliest under the priors.
@@ -156,24 +166,36 @@ def fit_opt_out(rows: Floats, sent: NDArray[np.bool_], off: Doubles, priors: Pri
     standard = line.standard(rows[:, [NAMES.index(name) for name in OPT_OUT_COLUMNS]])
     design = np.column_stack([np.ones(len(off)), standard])
     half = design.shape[1]
-    rate = (float(off[~sent].sum()) + 0.5) / (int((~sent).sum()) + 1.0)
+    weights = np.broadcast_to(np.asarray(times, np.float64), off.shape)
+    rate = (float((weights * off)[~sent].sum()) + 0.5) / (float(weights[~sent].sum()) + 1.0)
     start = np.zeros(2 * half)
     start[0], start[half] = np.log(rate / (1 - rate)), np.log(max(priors.opt_out, LEAST))
     deviation = np.array([3.0, *[0.5] * (half - 1), priors.opt_out_deviation, *[0.3] * (half - 1)])
 
-    def loss(weights: Doubles) -> tuple[float, Doubles]:
-        base = sigmoid(design @ weights[:half])
-        added = sent * np.exp(np.minimum(design @ weights[half:], 0.0))
+    def loss(at: Doubles) -> tuple[float, Doubles]:
+        base = sigmoid(design @ at[:half])
+        added = sent * np.exp(np.minimum(design @ at[half:], 0.0))
         chance = np.clip(base + added, LEAST, 1 - LEAST)
-        slope = (chance - off) / (chance * (1 - chance))
+        slope = weights * (chance - off) / (chance * (1 - chance))
         gradient = np.concatenate([(slope * base * (1 - base)) @ design, (slope * added) @ design])
-        away = (weights - start) / deviation
-        lost = -float(np.log(np.where(off > 0, chance, 1 - chance)).sum())
+        away = (at - start) / deviation
+        lost = -float(weights @ np.log(np.where(off > 0, chance, 1 - chance)))
         return lost + float(away @ away) / 2, gradient + away / deviation
 
-    found = minimize(loss, start, jac=True, method="L-BFGS-B").x[half:]
+    # There may be two likeliest points: as was assumed, and as the arms differ.
+    apart = start.copy()
+    apart[half] = np.log(max(_apart(sent, off, weights), priors.opt_out, LEAST))
+    tried = [minimize(loss, at, jac=True, method="L-BFGS-B") for at in (start, apart)]
+    found = min(tried, key=lambda one: float(one.fun)).x[half:]
     people = msgspec.structs.replace(line, weights=found[1:].tolist())
     return OptOut(float(found[0]), people)
+
+
+def _apart(sent: NDArray[np.bool_], off: Doubles, weights: Doubles) -> float:
+    """How much oftener it was where something was sent; 0 where an arm is lacking."""
+    arms = [(float(weights[arm] @ off[arm]), float(weights[arm].sum())) for arm in (sent, ~sent)]
+    (with_one, count), (without, others) = arms
+    return with_one / count - without / others if count and others else 0.0
 
 
 def _standard(rows: Floats, names: Sequence[str]) -> Linear:

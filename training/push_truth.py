@@ -136,7 +136,7 @@ def breaches(course: Course) -> list[Breach]:
             kinds += _counted(course, facts, grant, grants[:place])
             told = f"{user_id} {grant.message_id} at {_utc(grant.at_ms)}"
             found += [Breach(kind, f"{told}: {what}") for kind, what in kinds]
-        found += _twice(user_id, grants, 2 * course.skew_ms)
+        found += _twice(user_id, grants, course.skew_ms)
     return found + _other_answers(course)
 
 
@@ -210,7 +210,11 @@ def _counted(
     """Caps and the gap, over what was let go before and did not fail."""
     gates = passed(course.policy, grant)
     margin = 2 * course.skew_ms  # two clocks that are off to either side
-    alike = [one for one in before if one.channel == grant.channel and _counts(one, grant, margin)]
+    alike = [
+        one
+        for one in before
+        if one.channel == grant.channel and _counts(one, grant, course.skew_ms)
+    ]
 
     def waits(one: Grant, gate: str) -> bool:
         # Of those let go at one time, what need not wait may have been the later one.
@@ -241,14 +245,14 @@ def _counted(
             yield "caps", f"{cap}: {[_utc(one.at_ms) for one in lately]}"
 
 
-def _counts(one: Grant, grant: Grant, margin: int) -> bool:
-    """Whether an earlier one went out, or was reserved still when another was asked for."""
+def _counts(one: Grant, grant: Grant, skew_ms: int) -> bool:
+    """Whether an earlier one went out, or still might when another was asked for."""
     if one.foreign:
         return one.ended <= grant.began  # who asks cannot know of it before
     if one.reported <= grant.began:
         return True
-    # A clock that is ahead sees the end of a reservation sooner.
-    return grant.at_ms < one.until_ms - margin and grant.ended <= one.released
+    # The clock of who sends may be behind.
+    return grant.at_ms < one.until_ms + skew_ms and grant.ended <= one.released
 
 
 def _about(grant: Grant, cap: dict[str, Any]) -> bool:
@@ -277,20 +281,20 @@ def _as_one(course: Course, facts: Facts, some: Iterable[Grant]) -> set[object]:
     return found
 
 
-def _twice(user_id: str, grants: Sequence[Grant], margin: int) -> Iterator[Breach]:
+def _twice(user_id: str, grants: Sequence[Grant], skew_ms: int) -> Iterator[Breach]:
     went: dict[str, Grant] = {}
     for one in grants:
         before = went.get(one.message_id)
         if one.went_ms is None:
             continue
-        if before is not None and _counts(before, one, margin):
+        if before is not None and _counts(before, one, skew_ms):
             times = f"{_utc(before.went_ms or 0)} and {_utc(one.went_ms)}"
             yield Breach("sent_twice", f"{user_id} {one.message_id}: {times}")
         went[one.message_id] = one
 
 
 def sent_again(course: Course) -> int:
-    """Messages that went out more than once, breaches and what clocks that are ahead explain."""
+    """Messages that went out more than once, whoever knew of it."""
     went = Counter(
         (one.user_id, one.message_id) for one in course.grants if one.went_ms is not None
     )

@@ -30,6 +30,7 @@ class PushWorld:
     half_life_h: float = 48.0
     opt_out: float = 0.0004
     random: float = 0.85  # share of decisions that a coin makes
+    unwanted: float = 0.5  # chance that it sends to those who are driven away
     gap_h: float = 26.0  # between decisions about a person, on the mean
     seed: int = 1
     number: int = 0
@@ -53,10 +54,11 @@ class PushWorld:
         number = int(rng.choice(3, p=[0.2, 0.3, 0.5]))
         hour = (at_ms // HOUR_MS) % 24
         measured = bool(rng.random() < self.random)
-        send = bool(rng.random() < 0.5)
+        coin = 0.5 if willing else self.unwanted
+        send = bool(rng.random() < coin)
         message = self.message(at_ms)
         ages = [(at_ms - one) / HOUR_MS for one in self.sent.get(person, [])]
-        chance = Chance(send=0.5, drop=0.5) if measured else Chance(send=0.9, hold=0.1)
+        chance = Chance(send=coin, drop=1 - coin) if measured else Chance(send=0.9, hold=0.1)
         send = send or not measured
         decision = PushDecision(
             f"d{self.number}",
@@ -67,6 +69,7 @@ class PushWorld:
             message.expires_ms,
             chance=chance,
             measured=measured,
+            coin=coin if measured else 0.5,
         )
         row = self.row(ages, history, hour, (at_ms - START) // DAY_MS % 7 >= 5)
         likely = [0.1] * 3

@@ -46,10 +46,9 @@ URGENCIES: tuple[Urgency, ...] = ("low", "normal", "normal", "normal", "high", "
 GATES = ("quiet_hours", "caps", "gap", "situation", "ringer", "digest", "seen", "preferences")
 
 
-def invent_policy(rng: random.Random, real: bool, skewed: bool) -> str:
+def invent_policy(rng: random.Random, real: bool) -> str:
     """A push.yaml; `real`: of short times, since the clock is the store's."""
     caps = [_cap(rng) for _ in range(rng.choice((0, 1, 2, 3, 5)))]
-    least = 15 if skewed else 1
     policy: dict[str, Any] = {
         "time_zone": rng.choice(ZONES),
         "clocks_differ_min": 5,
@@ -59,7 +58,7 @@ def invent_policy(rng: random.Random, real: bool, skewed: bool) -> str:
         "ringer": rng.choice(([], ["silent"])),
         "digest_at": f"{rng.randrange(24):02}:{rng.choice((0, 7, 30, 55)):02}",
         "passes": _passes(rng),
-        "reserve_min": rng.choice((least, 15, 20, 60, 600)),
+        "reserve_min": rng.choice((1, 2, 15, 60, 600)),
         "holdout": rng.choice((0.0, 0.02)),
         "explore": {"share": rng.choice((0.05, 0.5)), "new_category": rng.choice((0.0, 0.5))},
         "costs": {"opt_out": rng.choice((0, 20)), "wait_per_h": rng.choice((0.0, 0.01, 0.2))},

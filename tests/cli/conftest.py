@@ -39,6 +39,8 @@ class Home:
             "KAIROS_ARCHIVE_INTERVAL_S": "0.2",
             "KAIROS_LEASE_MS": "1000",
             "KAIROS_READ_TIMEOUT_MS": "5000",  # a busy machine is not a dead store
+            "KAIROS_DEADLINE_MS": "10000",
+            "KAIROS_BATCH_DEADLINE_MS": "20000",
         }
         self._started: list[subprocess.Popen[str]] = []
 

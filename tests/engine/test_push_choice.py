@@ -11,6 +11,7 @@ import pytest
 from engine.push_choice import (
     MOST_EXACT,
     Draws,
+    Odds,
     best,
     best_set,
     choose,
@@ -59,6 +60,7 @@ def test_the_same_people_are_held_out_for_good() -> None:
     assert all(later for early, later in zip(out, more, strict=True) if early)
 
 
+@pytest.mark.parametrize("unwanted", [0.5, 0.1])
 @pytest.mark.parametrize(
     ("values", "opened", "share"),
     [
@@ -69,10 +71,13 @@ def test_the_same_people_are_held_out_for_good() -> None:
         ([1.0, 2.0, 3.0, 1.0], [1, 0, 1, 0], 0.05),
     ],
 )
-def test_chances_are_those_of_choices(values: list[float], opened: list[int], share: float) -> None:
+def test_chances_are_those_of_choices(
+    values: list[float], opened: list[int], share: float, unwanted: float
+) -> None:
+    odds = Odds(share, unwanted)
     rng = np.random.default_rng(1)
     table, gates = np.array(values), np.array(opened, np.bool_)
-    made = [choose(table, gates, share, Draws(*one)) for one in rng.random((MANY, 3)).tolist()]
+    made = [choose(table, gates, odds, Draws(*one)) for one in rng.random((MANY, 3)).tolist()]
     counts = Counter(choice.action for choice in made)
     chance = made[0].chance
 
@@ -86,12 +91,20 @@ def test_chances_are_those_of_choices(values: list[float], opened: list[int], sh
     measured = sum(choice.measured for choice in made) / MANY
     assert measured == pytest.approx(share, abs=0.015)
 
+    # What was tossed for, and what the coin's own chance was.
+    tossed = [one for one in made if one.measured and one.action != "hold"]
+    coin = unwanted if values[0] <= 0 else 0.5
+    assert {one.coin for one in tossed} == ({coin} if opened[0] else set())
+    if tossed:
+        sent = sum(one.action == "send" for one in tossed) / len(tossed)
+        assert sent == pytest.approx(coin, abs=4 * (coin * (1 - coin) / len(tossed)) ** 0.5)
+
 
 def test_measured_hours_are_drawn_evenly() -> None:
     opened = np.array([0, 1, 1, 0, 1, 1], np.bool_)
     rng = np.random.default_rng(2)
     told = [Draws(*one) for one in rng.random((MANY, 3)).tolist()]
-    made = [choose(np.ones(6), opened, 1.0, one) for one in told]
+    made = [choose(np.ones(6), opened, Odds(1.0), one) for one in told]
     cells = Counter(choice.cell for choice in made)
 
     assert set(cells) == {1, 2, 4, 5}
@@ -99,7 +112,7 @@ def test_measured_hours_are_drawn_evenly() -> None:
 
 
 def test_nothing_open_is_a_drop() -> None:
-    choice = choose(np.ones(3), np.zeros(3, np.bool_), 1.0, Draws(0.0, 0.0, 0.0))
+    choice = choose(np.ones(3), np.zeros(3, np.bool_), Odds(1.0), Draws(0.0, 0.0, 0.0))
 
     assert (choice.action, choice.chance.drop) == ("drop", 1.0)
     assert best(np.ones(3), np.zeros(3, np.bool_)) is None
@@ -107,8 +120,16 @@ def test_nothing_open_is_a_drop() -> None:
 
 
 def test_the_coin() -> None:
-    assert flip(Draws(0.9, 0.9, 0.49)).action == "send"
-    assert flip(Draws(0.0, 0.0, 0.5)).action == "drop"
+    fair, unfair = Odds(), Odds(unwanted=0.1)
+
+    assert flip(0.01, unfair, Draws(0.9, 0.9, 0.49)).action == "send"
+    assert flip(0.01, unfair, Draws(0.0, 0.0, 0.5)).action == "drop"
+    assert flip(-1, fair, Draws(0.9, 0.9, 0.49)).action == "send"
+    for value in (0.0, -1.0):  # worth nothing: seldom, and the chances say so
+        sent, left_out = (flip(value, unfair, Draws(0, 0, coin)) for coin in (0.09, 0.1))
+        assert (sent.action, left_out.action) == ("send", "drop")
+        assert (sent.chance.send, sent.chance.drop, sent.coin) == (0.1, 0.9, 0.1)
+        assert left_out.chance == sent.chance
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -332,3 +332,26 @@ def test_the_phone_and_the_person() -> None:
     assert silent.opens(NOON) == NOON + 15 * MINUTE_MS
     assert find_gates(state, [], NEWS, None, later, file).closed_by(later.at_ms) is None
     assert on_the_road.closed_by(NOON).gate == "situation"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("captured_min", "ringer", "held"),
+    [
+        (None, "silent", True),
+        (None, "normal", False),
+        (-2, "silent", False),  # a minute ago it was on normal, as the state knows
+        (-40, "silent", False),  # too long ago to say anything
+        (-40, None, False),
+    ],
+)
+def test_the_ringer_is_what_the_phone_told_last(
+    captured_min: int | None, ringer: Any, held: bool
+) -> None:
+    file = PushFile(ringer=["silent"])
+    state = UserState(devices={"phone": (NOON - MINUTE_MS, Device(ringer="normal"))})
+    captured_at = None if captured_min is None else NOON + captured_min * MINUTE_MS
+    told = Device(captured_at=captured_at, ringer=ringer)
+
+    found = find_gates(state, [], NEWS, told, moment(NOON), file)
+
+    assert (found.closed_by(NOON) is not None) == held

@@ -9,7 +9,7 @@ import pytest
 from engine.fold import untold
 from engine.push_features import COLUMN, make_row
 from engine.push_history import arms_at
-from engine.push_message import Goal, Message, PushDecision
+from engine.push_message import COIN, Goal, Message, PushDecision
 from engine.records import PushDecisionRecord
 from engine.situation import Moment
 from engine.state import UserState, decode_state, encode_state, fold, join
@@ -24,7 +24,8 @@ def decision(
 ) -> PushDecisionRecord:
     message = Message(f"m{number}", "news", at_ms + 24 * HOUR_MS, goal=GOAL)
     made = PushDecision(f"d{number}", f"m{number}", action, [], at_ms, message.expires_ms,
-                        measured=measured, forced=fields.pop("forced", None))  # fmt: skip
+                        measured=measured, forced=fields.pop("forced", None),
+                        coin=fields.pop("coin", COIN))  # fmt: skip
     return PushDecisionRecord(
         ts=at_ms, arrived=at_ms, user_id="u", message=message, decision=made, **fields
     )
@@ -61,6 +62,7 @@ def test_both_arms_are_counted_once_their_time_is_over(make: Any) -> None:
         decision(1, "send", measured=False),
         decision(1, "drop", forced="caps"),
         decision(1, "drop", measured=False, item=7),
+        decision(1, "drop", coin=0.1),  # an unfair one
     ],
 )
 def test_what_no_coin_decided_changes_nothing(record: PushDecisionRecord) -> None:
@@ -104,3 +106,22 @@ def test_two_states_of_a_person_add_their_trials() -> None:
     join(one, other)
     assert one.push is not None
     assert arms_at(one.push, NOW // 1000 + 10 * 3600) == [1, 0, 0, 2, 0, 0]
+
+
+def test_opens_soon_after_a_message_went_out_are_counted_once(make: Any) -> None:
+    state = UserState()
+    told = [
+        ("a", "sent", 0), ("a", "delivered", 1), ("a", "opened", 1800), ("a", "opened", 1801),
+        ("b", "sent", 0), ("b", "opened", 1801),  # too late
+        ("c", "opened", 60),  # nobody told when it went out
+        ("d", "sent", 0), ("d", "dismissed", 5), ("d", "opened", 30),
+    ]  # fmt: skip
+    for message_id, status, at_s in sorted(told, key=lambda one: one[2]):
+        fold(state, make.push("u", status, message=message_id, ts=NOW + at_s * 1000))
+    kept = decode_state(encode_state(state))
+    assert kept.push is not None
+    assert kept.push.prompt == 2
+    row = make_row(kept, [], Message("x", "news", NOW + HOUR_MS), Moment(NOW, 0, 0, None, 8, 0))
+    assert row[COLUMN["prompt_rate"]] == pytest.approx((2 + 1) / (3 + 10))
+    join(kept, kept)
+    assert kept.push.prompt == 4

@@ -80,7 +80,9 @@ def test_a_second_try_is_reserved_though_the_first_is_known_to_have_failed() -> 
     failed_s = last_failure_s(state, "m")
     again = Ledger([Send("m", "news", NOW + MINUTE_MS, UNTIL, failed_s=failed_s)])
     at_ms = NOW + 2 * MINUTE_MS
-    said = PushDecision("d2", "m", "send", [], NOW + MINUTE_MS, NOW + DAY_MS)
+    said = PushDecision(
+        "d2", "m", "send", [], NOW + MINUTE_MS, NOW + DAY_MS, reserved_until_ms=UNTIL
+    )
 
     assert counted(again, state, at_ms) == ["m"]
     assert is_answer(again, state, said, at_ms)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engine.push_choice import Draws
+from engine.push_choice import Draws, Odds
 from engine.push_file import Cap, PushFile, QuietHours
 from engine.push_gates import find_gates
 from engine.push_ledger import Send
@@ -62,7 +62,7 @@ def holds(verdict: Verdict) -> float:
 
 
 def settled(looks: Sequence[Look], file: PushFile, share: float = 0.0) -> list[Verdict]:
-    return settle(looks, [share] * len(looks), file)
+    return settle(looks, [Odds(share)] * len(looks), file)
 
 
 def test_of_two_the_one_that_would_lose_more_goes_now() -> None:
@@ -160,6 +160,17 @@ def test_a_measured_message_is_tossed_for_when_its_hour_comes() -> None:
 
     assert actions(tossed) == ["send", "drop"]  # whatever it is worth
     assert all(one.choice.measured and one.choice.chance.send == 0.5 for one in tossed)
+
+
+def test_what_is_known_to_be_worth_nothing_is_seldom_sent_to_measure_it() -> None:
+    drawn = Draws(1, 0, 0.2)
+    looks = [
+        look("m", [value], PushFile(), before=measured(NOON), drawn=drawn) for value in (-5, 1)
+    ]
+    [harms], [helps] = (settle([one], [Odds(0.0, 0.1)], PushFile()) for one in looks)
+
+    assert (harms.choice.action, harms.choice.coin, harms.choice.chance.drop) == ("drop", 0.1, 0.9)
+    assert (helps.choice.action, helps.choice.coin) == ("send", 0.5)
 
 
 def test_a_measured_message_waits_for_a_gate_that_closed_meanwhile() -> None:

@@ -79,6 +79,32 @@ def test_decisions_are_those_of_each_alone(people: dict[str, Person], parts: Pus
         assert _words(found) == _words(alone)
 
 
+@pytest.mark.parametrize("known", [0, 10**6])
+def test_the_coin_is_fair_while_a_category_is_new(
+    people: dict[str, Person], parts: PushParts, known: int
+) -> None:
+    """Nothing is worth sending here, which is not believed of a category that is new."""
+    harmless = msgspec.structs.replace(parts.file, holdout=0.0, hold_while={}, ringer=[], caps=[])
+    everything = msgspec.structs.replace(harmless.explore, share=1.0, new_category=1.0)
+    file = msgspec.structs.replace(harmless, quiet_hours=None, explore=everything)
+    model = Assumptions(msgspec.structs.replace(file.assumed, uplift=-0.1))
+    model.random_decisions = dict.fromkeys("abc", known)
+    told = replace(parts, model=model, file=file)
+    asked = [_asked(user_id, n) for n, user_id in enumerate(people)]
+    soon = [
+        replace(one, message=msgspec.structs.replace(one.message, expires_ms=NOW + HOUR_MS))
+        for one in asked
+    ]
+    decisions = [one.decision for one in decide_known(soon, people, NOW, told)[0]]
+    tossed = [one for one in decisions if one.measured and one.action != "hold"]
+
+    assert len(tossed) > PEOPLE / 4
+    assert {one.coin for one in tossed} == {0.1 if known else 0.5}
+    for chance in (one.chance for one in tossed):
+        coin = chance.send / (chance.send + chance.drop)
+        assert coin == pytest.approx(0.1 if known else 0.5)
+
+
 def test_prospects_are_those_of_each_cell_by_itself() -> None:
     rng = np.random.default_rng(6)
     n, cells, kinds = 3, 5, len(SITUATIONS.names)

@@ -36,6 +36,8 @@ FAST = {
     "KAIROS_LEASE_MS": "500",
     # A busy machine is not a dead store.
     "KAIROS_READ_TIMEOUT_MS": "10000",
+    "KAIROS_DEADLINE_MS": "20000",
+    "KAIROS_BATCH_DEADLINE_MS": "20000",
     "KAIROS_STORE_TIMEOUT_MS": "10000",
 }
 

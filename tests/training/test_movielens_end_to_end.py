@@ -52,6 +52,8 @@ class Served:
             "KAIROS_PORT": str(port),
             "KAIROS_ARCHIVE_INTERVAL_S": "0.3",
             "KAIROS_READ_TIMEOUT_MS": "5000",  # a busy machine is not a dead store
+            "KAIROS_DEADLINE_MS": "10000",
+            "KAIROS_BATCH_DEADLINE_MS": "20000",
         }
         self.log = folder / "up.log"
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.push_message import Chance, PushDecision
-from engine.records import DecidedMoment, PushDecisionRecord
+from engine.records import DecidedMoment, PushDecisionRecord, decode_user_record, encode
 from engine.times import DAY_MS, HOUR_MS
 from training.push_log import Pushes, read_pushes
 from training.push_world import SITUATIONS, START, PushWorld
@@ -54,7 +54,7 @@ def decided(world: PushWorld, user: str, at_ms: int, **told: Any) -> PushDecisio
 
 
 def pushes(world: PushWorld) -> Pushes:
-    return read_pushes(world.log, PARTITIONS).pushes(len(SITUATIONS))
+    return read_pushes(world.log, PARTITIONS, 7 * DAY_MS).pushes(len(SITUATIONS))
 
 
 def end(world: PushWorld, days: float) -> None:
@@ -80,6 +80,16 @@ def test_goals_count_in_both_arms_and_within_their_window(world: PushWorld) -> N
     assert found.propensity.tolist() == [0.5] * 4
     assert found.hour.tolist() == [24 + 9] * 4
     assert found.evidence.all()
+
+
+def test_a_coin_that_was_not_fair_is_told_and_one_of_before_was_fair(world: PushWorld) -> None:
+    record = decided(world, "a", START, coin=0.1)
+    written = msgspec.json.decode(encode(decided(world, "b", START)))
+    end(world, 30)
+
+    assert "coin" not in written["decision"]
+    assert pushes(world).propensity.tolist() == [0.1, 0.5]
+    assert decode_user_record(encode(record)) == record
 
 
 def test_what_may_still_come_is_not_known(world: PushWorld) -> None:

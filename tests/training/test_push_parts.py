@@ -90,11 +90,11 @@ def test_lifts_of_situations_and_hours_are_told_apart() -> None:
 
 def test_groups_that_are_alike_are_drawn_together() -> None:
     rng = np.random.default_rng(5)
-    alike = shrink(rng.normal(0.5, 0.1, 20), np.full(20, 100.0), 0.5)
+    alike = shrink(rng.normal(0.5, 0.1, 20), np.full(20, 100.0), 0.5, 0.1)
     assert np.ptp(alike) < 0.15
     apart = np.array([0.0, 1.0, 2.0])
-    assert shrink(apart, np.full(3, 1e4), 1.0) == pytest.approx(apart, abs=0.01)
-    assert shrink(apart, np.zeros(3), 1.0).tolist() == [1, 1, 1]
+    assert shrink(apart, np.full(3, 1e4), 1.0, 0.1) == pytest.approx(apart, abs=0.01)
+    assert shrink(apart, np.zeros(3), 1.0, 0.1).tolist() == [1, 1, 1]
     assert ratios(np.array([30.0, 0.0]), np.array([30.0, 0.0])).tolist() == pytest.approx([1, 1])
 
 
@@ -125,6 +125,12 @@ def test_opt_outs_because_of_pushes() -> None:
     excess = fitted.excess(picked)
     assert excess.mean() == pytest.approx(0.015, rel=0.35)
     assert excess[load == 3].mean() > 1.5 * excess[load == 0].mean()
+
+    # A hundredfold of what was assumed is seen, also where other messages' opt-outs hide it.
+    sure = (rng.random(COUNT_ROWS) < 0.05 + sent * 0.02).astype(np.float64)
+    assert fit_opt_out(rows, sent, sure, Priors(opt_out=0.0002)).excess(
+        picked
+    ).mean() == pytest.approx(0.02, rel=0.35)
 
     # Of nothing, what was assumed.
     for some in (slice(0, 0), slice(0, 50)):

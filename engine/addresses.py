@@ -1,0 +1,24 @@
+"""Addresses as they may be shown: what stands in logs and errors names a host, never a password."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+
+def redact(url: str) -> str:
+    """Scheme, host, port and path of an address; of one that is not plain, its scheme alone.
+
+    A password with a bare /, ? or # in it ends up in other parts of the address, so an @ in any of
+    these gives it away.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        return url if "@" not in url else "…"
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port is not None else ""
+    except ValueError:
+        return f"{scheme}://…"
+    if not parts.hostname or "@" in parts.path + parts.query + parts.fragment:
+        return f"{scheme}://…"
+    return f"{scheme}://{parts.hostname}{port}{parts.path}"

@@ -1,0 +1,1 @@
+"""What Kairos does when parts of it fail: each fault a script with a stated outcome."""
