@@ -36,6 +36,7 @@ DOORS: dict[str, frozenset[str]] = {
     "ray": frozenset(
         {
             "serving/ray_app.py",
+            "serving/ray_cluster.py",
             "serving/ray_folders.py",
             "serving/ray_push.py",
             "serving/up.py",

