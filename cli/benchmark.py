@@ -346,15 +346,26 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 def report(name: str, figures: Figures, as_json: bool, out: Path | None) -> None:
     """Print the figures, and keep them where asked."""
-    full = {"benchmark": name, "figures": figures} | where()
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(full, indent=2) + "\n")
+    full = keep(name, figures, out)
     if as_json:
         print_json(full)
         return
     for key, value in figures.items():
         say(f"{key:>28}  {value}")
+    say_where(full)
+
+
+def keep(name: str, figures: Figures, out: Path | None) -> Figures:
+    """The figures with what they are from, written where asked."""
+    full = {"benchmark": name, "figures": figures} | where()
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(full, indent=2) + "\n")
+    return full
+
+
+def say_where(full: Figures) -> None:
+    """What figures are from, as their last line."""
     say(f"{'on':>28}  {full['machine']}, commit {full['commit']}, {full['command']}")
 
 

@@ -16,9 +16,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.benchmark import Figures, Json, Out, report, where
+from cli.benchmark import Figures, Json, Out, keep, report, say_where, where
 from cli.homes import Home, release_of
-from cli.load_world import Days, Items, Replicas, Users, World, running
+from cli.load_world import Days, Dev, Items, Replicas, Users, World, running
 from cli.terminal import console, print_json, say
 from engine.errors import KairosError
 
@@ -53,6 +53,7 @@ def load(
     items: Items = 1000,
     days: Days = 14,
     replicas: Replicas = 1,
+    dev: Dev = False,
     home: Home = None,
     as_json: Json = False,
     out: Annotated[
@@ -73,7 +74,7 @@ def load(
     asked += ["--saturation", rate, "--page", page]
     asked += ["--shape", "plan", "--plan", plan] if plan else ["--shape", shape.value]
     world = World(users, items, days)
-    with running(home, world, replicas) as service, _folder() as folder:
+    with running(home, world, replicas, dev) as service, _folder() as folder:
         told = ["--url", service.url, "--people", service.people, "--pid", service.pid]
         _load("loadtests.load", *told, *asked, "--out", folder)
         full = _told(Path(folder), where() | {"replicas": replicas} | release_of(service.home))
@@ -92,13 +93,14 @@ def saturation(
     items: Items = 1000,
     days: Days = 14,
     replicas: Replicas = 1,
+    dev: Dev = False,
     home: Home = None,
     as_json: Json = False,
     out: Out = None,
 ) -> None:
     """The highest rate at which 99 of 100 requests are answered within their deadline."""
     world = World(users, items, days)
-    with running(home, world, replicas) as service, _folder() as folder:
+    with running(home, world, replicas, dev) as service, _folder() as folder:
         told = ["--url", service.url, "--people", service.people, "--out", folder]
         search = ["--step", step, "--within", within, "--first", first, "--shape", "none"]
         figures = _load("loadtests.load", *told, *search)
@@ -111,20 +113,22 @@ def profile(
     users: Users = 1000,
     items: Items = 1000,
     days: Days = 14,
+    dev: Dev = False,
     home: Home = None,
     as_json: Json = False,
     out: Out = None,
 ) -> None:
     """Where one request's time goes, stage by stage, as the service itself tells."""
-    with running(home, World(users, items, days), 1) as service:
+    with running(home, World(users, items, days), 1, dev) as service:
         told = ["--url", service.url, "--people", service.people, "--requests", requests]
-        figures = _load("loadtests.profile", *told)
-        figures |= {"release": release_of(service.home)["release"]}
-    if not as_json:
-        for kind, rows in figures.items():
-            if isinstance(rows, list):
-                _table(kind, rows)
-    report("profile", figures, as_json, out)
+        figures = {"stages": _load("loadtests.profile", *told)} | release_of(service.home)
+    full = keep("profile", figures, out)
+    if as_json:
+        print_json(full)
+        return
+    for kind, rows in figures["stages"].items():
+        _table(kind, rows)
+    say_where(full)
 
 
 def show(figures: Figures, out: Path) -> None:

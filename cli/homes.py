@@ -59,7 +59,7 @@ def home_at(kept: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def served(home: Path, environ: dict[str, str]) -> Iterator[tuple[str, int]]:
+def served(home: Path, environ: dict[str, str], *options: str) -> Iterator[tuple[str, int]]:
     """`kairos up` on a free port: its address and pid."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -67,7 +67,7 @@ def served(home: Path, environ: dict[str, str]) -> Iterator[tuple[str, int]]:
     env = os.environ | {"KAIROS_HOME": str(home), "KAIROS_PORT": str(port)} | environ
     with (home / "up.log").open("wb") as log, console().status("starting kairos up"):
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "up"], env=env, stdout=log, stderr=log
+            [sys.executable, "-m", "cli.main", "up", *options], env=env, stdout=log, stderr=log
         )
         while b"Kairos is ready" not in (home / "up.log").read_bytes():
             if process.poll() is not None:

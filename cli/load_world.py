@@ -22,6 +22,7 @@ Users = Annotated[int, typer.Option(help="People of the simulated world.")]
 Items = Annotated[int, typer.Option(help="Recipes.")]
 Days = Annotated[int, typer.Option(help="Days of its past.")]
 Replicas = Annotated[int, typer.Option(help="That decide.")]
+Dev = Annotated[bool, typer.Option(help="Serve with `kairos up --dev`: one process, no Ray.")]
 
 
 class World(NamedTuple):
@@ -42,13 +43,14 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def running(kept: Path | None, world: World, replicas: int) -> Iterator[Running]:
+def running(kept: Path | None, world: World, replicas: int, dev: bool) -> Iterator[Running]:
     """Built where it is not there yet, and served by `kairos up` while the block runs."""
     with home_at(kept) as home:
         people = home / "people.jsonl"
         if not people.exists():
             build(home, people, world)
-        with served(home, {"KAIROS_REPLICAS": str(replicas)}) as (url, pid):
+        options = ["--dev"] if dev else []
+        with served(home, {"KAIROS_REPLICAS": str(replicas)}, *options) as (url, pid):
             answering(url)
             yield Running(url, pid, home, people)
 

@@ -121,12 +121,13 @@ def _stages(stages: Iterable[Mapping[str, Any]]) -> str:
     for stage in stages:
         first, last = stage["asked_per_s"]
         asked = f"{first:.0f}" if first == last else f"{first:.0f}–{last:.0f}"
-        shared = [f"{stage['seconds']:.0f} s", asked, stage["goodput_per_s"]]
+        lost = sum(stage["failed"].values()), sum(stage["degraded"].values())
+        shared = [f"{stage['seconds']:.0f} s", asked, stage["goodput_per_s"], *lost]
         rows.append([stage["stage"], "all", *shared, stage["requests"], *_points(stage["ms"])])
         for kind, of_kind in stage["by_kind"].items():
-            empty = ["", "", ""]
+            empty = [""] * len(shared)
             rows.append(["", kind, *empty, of_kind["requests"], *_points(of_kind["ms"])])
-    head = ["stage", "kind", "time", "asked/s", "goodput/s", "requests"]
+    head = ["stage", "kind", "time", "asked/s", "goodput/s", "failed", "degraded", "requests"]
     return _table([*head, "p50 ms", "p90", "p99", "p99.9", "max"], rows)
 
 
