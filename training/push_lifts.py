@@ -71,7 +71,7 @@ def _situations(likely: Doubles, expected: Doubles, opened: Doubles) -> Doubles:
         np.empty(len(SPREADS_OF_LIFTS)),
         np.empty((len(SPREADS_OF_LIFTS), likely.shape[1])),
     )
-    at = np.zeros(likely.shape[1])
+    at, bend = np.zeros(likely.shape[1]), np.eye(likely.shape[1])
     for row, spread in enumerate(SPREADS_OF_LIFTS):
         for _ in range(STEPS):
             parts = expected[:, np.newaxis] * likely * np.exp(at)
