@@ -28,7 +28,7 @@ from models.push_export import Calibrated, Scaled, export_push
 from training.context import fit_platt
 from training.push_lifts import Lifts, corrected, lifts_of_opens, shrink
 from training.push_log import Pushes
-from training.push_parts import Fatigue, Priors, fit_fatigue, fit_opt_out, fit_person
+from training.push_parts import Fatigue, Opens, Priors, fit_fatigue, fit_opt_out, fit_person
 from training.uplift import Learner, Trial, UpliftFit, by_user, doubly_robust, fit_uplift
 
 Floats = NDArray[np.float32]
@@ -94,8 +94,8 @@ def see(pushes: Pushes, situations: Sequence[str], seed: int = 1) -> Seen:
     categories = sorted(name for name, many in counts.items() if many >= FEWEST_OF_CATEGORY)
     table = table_of(pushes, categories, len(situations))
     hidden = blind(table, (*OF_MOMENT, *LATELY), COUNT + len(categories))
-    opens, _ = _fit_opens(pushes, table, seed)
-    openness, out_of_fold = _fit_opens(pushes, hidden, seed)
+    opens, _ = _fit_opens(pushes, table, pushes.opened, seed)
+    openness, out_of_fold = _fit_opens(pushes, hidden, pushes.prompt, seed)
     return Seen(pushes, categories, list(situations), table, opens, openness, out_of_fold)
 
 
@@ -110,20 +110,22 @@ def table_of(pushes: Pushes, categories: Sequence[str], situations: int) -> Floa
     )
 
 
-def _fit_opens(pushes: Pushes, table: Floats, seed: int) -> tuple[Calibrated, Doubles]:
-    """Calibrated trees, and for every push what trees without its user say."""
+def _fit_opens(
+    pushes: Pushes, table: Floats, opened: Doubles, seed: int
+) -> tuple[Calibrated, Doubles]:
+    """Calibrated trees of such opens, and for every push what trees without its user say."""
     logits, of = np.empty(len(pushes)), pushes.readable
     for held_out in by_user(pushes.user, FOLDS, seed):
         learned = of & ~held_out
-        logits[held_out] = _trees(pushes, table, learned, seed).logits(table[held_out])
-    platt = fit_platt(logits[of], pushes.opened[of] == 1, pushes.user[of])
-    fitted = Calibrated(_trees(pushes, table, of, seed), platt.slope, platt.intercept)
+        logits[held_out] = _trees(table[learned], opened[learned], seed).logits(table[held_out])
+    platt = fit_platt(logits[of], opened[of] == 1, pushes.user[of])
+    fitted = Calibrated(_trees(table[of], opened[of], seed), platt.slope, platt.intercept)
     return fitted, platt.chances(logits)
 
 
-def _trees(pushes: Pushes, table: Floats, of: NDArray[np.bool_], seed: int) -> Binary:
-    opened = pushes.opened[of].astype(np.float32)
-    return fit_binary(table[of], opened, np.ones(len(opened), np.float32), OPEN_TREES, seed)
+def _trees(table: Floats, opened: Doubles, seed: int) -> Binary:
+    ones = np.ones(len(opened), np.float32)
+    return fit_binary(table, opened.astype(np.float32), ones, OPEN_TREES, seed)
 
 
 def find_parts(seen: Seen, priors: Priors, seed: int = 1) -> Parts:
@@ -133,11 +135,13 @@ def find_parts(seen: Seen, priors: Priors, seed: int = 1) -> Parts:
     # Scores scatter by 1/e + 1/(1 − e): each side of their fits counts by what is sure of it.
     sure = certainty(random.propensity)
     scores = doubly_robust(seen.trial(blinded=False), seed) * sure
-    fatigue = fit_fatigue(random.rows, scores, seen.open[of], priors, sure)
-    left = sure * fatigue.left(random.rows)
     sends = pushes.some(pushes.readable)
-    expected = seen.open[pushes.readable]
-    lifts = lifts_of_opens(sends.probabilities, sends.hour, sends.opened, expected)
+    opens = Opens(sends.rows, sends.prompt, seen.open[pushes.readable])
+    fatigue = fit_fatigue(random.rows, scores, seen.open[of], priors, sure, opens)
+    left = sure * fatigue.left(random.rows)
+    expected = opens.expected * fatigue.left(sends.rows)
+    expected *= opens.opened.sum() / max(float(expected.sum()), LEAST)
+    lifts = lifts_of_opens(sends.probabilities, sends.hour, opens.opened, expected)
     lifts = corrected(lifts, random.probabilities, random.hour, scores, left)
     overall, cells = _cells(seen, random, scores, left * lifts.hour[random.hour], lifts)
     share = left * lifts.of(random.probabilities, random.hour)

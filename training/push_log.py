@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from engine.fold import Poisoned, decode_entries
 from engine.push_features import COUNT
+from engine.push_history import PROMPT_S
 from engine.push_message import Message
 from engine.records import (
     AliasRecord,
@@ -52,6 +53,7 @@ class Pushes:
     propensity: Doubles  # of being sent, where a coin said so
     goal: Doubles  # 1 or 0; NaN: its window is open
     opened: Doubles
+    prompt: Doubles  # opened soon, which was the message's doing (engine.push_history.PROMPT_S)
     opted_out: Doubles  # of any category
 
     def __len__(self) -> int:
@@ -69,6 +71,7 @@ class Pushes:
             before,
             goal=np.where(goal_ms <= at_ms, before.goal, np.nan),
             opened=np.where(before.at_ms + OPEN_WITHIN_MS <= at_ms, before.opened, np.nan),
+            prompt=np.where(before.at_ms + OPEN_WITHIN_MS <= at_ms, before.prompt, np.nan),
             opted_out=np.where(before.at_ms + opt_out_ms <= at_ms, before.opted_out, np.nan),
         )
 
@@ -174,7 +177,8 @@ class PushLog:
             # there was nothing but the coin.
             propensity=np.array([one.coin for one in decisions], np.float64),
             goal=self._goals(messages, people, user, at_ms),
-            opened=self._opens(messages, people, user, at_ms),
+            opened=self._opens(messages, people, user, at_ms, OPEN_WITHIN_MS),
+            prompt=self._opens(messages, people, user, at_ms, PROMPT_S * 1000),
             opted_out=self._within(self._disabled, people, user, at_ms, self.opt_out_ms),
         )
 
@@ -190,15 +194,21 @@ class PushLog:
         return goal
 
     def _opens(
-        self, messages: NDArray[np.object_], people: Ints, user: Ints, at_ms: Ints
+        self,
+        messages: NDArray[np.object_],
+        people: Ints,
+        user: Ints,
+        at_ms: Ints,
+        within_ms: int,
     ) -> Doubles:
+        """float64 [n]; both kinds are known when the later one is."""
         # Few people share a message and many share none: by message, then by person.
         opened = defaultdict(list)
         for message, times in self._opened.items():
             for number, when in zip(times.user, times.at_ms, strict=True):
                 opened[int(people[number]), message].append(when)
         found = [
-            any(at <= when <= at + OPEN_WITHIN_MS for when in opened.get((who, message), ()))
+            any(at <= when <= at + within_ms for when in opened.get((who, message), ()))
             for who, message, at in zip(user.tolist(), _ids(messages), at_ms.tolist(), strict=True)
         ]
         known = at_ms + OPEN_WITHIN_MS <= self.end_ms

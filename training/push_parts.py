@@ -26,6 +26,7 @@ SHARES = np.arange(0.0, 0.96, 0.025)  # of the effect that one push takes
 SPREADS = np.concatenate([[0.0], np.geomspace(1e-4, 0.3, 29)])  # of weights
 OPT_OUT_COLUMNS = ("load", "dismiss_rate", "open_rate")
 LEAST = 1e-9
+LEAST_LEFT = 0.02  # of the chance of an open: nobody is so tired that none could happen
 
 
 class Priors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,10 +88,26 @@ def _mean_left(first_h: Doubles, last_h: Doubles, half_life_h: float) -> Doubles
     return made
 
 
+@dataclass(frozen=True, slots=True)
+class Opens:
+    """Messages that went out, whether they were opened, and how likely that was of such people."""
+
+    rows: Floats  # [n, COUNT]
+    opened: Doubles  # [n]
+    expected: Doubles  # [n], by what was not sent lately
+
+
 def fit_fatigue(
-    rows: Floats, scores: Doubles, willing: Doubles, priors: Priors, sure: Doubles | float = 1.0
+    rows: Floats,
+    scores: Doubles,
+    willing: Doubles,
+    priors: Priors,
+    sure: Doubles | float = 1.0,
+    opens: Opens | None = None,
 ) -> Fatigue:
     """From unbiased scores of effects [n]: score ~ sure · (a + b · willing) · what is left.
+
+    Opens tire as effects do, and are many: opened ~ Poisson(c · expected · what is left).
 
     The posterior's mean over a grid, the half-life's in octaves (Yancey and Settles, KDD 2020, have
     the form of the recovery; the grid is ours). `willing` [n] is what tells people apart.
@@ -100,16 +117,26 @@ def fit_fatigue(
     logs = np.empty((len(HALF_LIVES_H), len(SHARES)))
     for at, half_life_h in enumerate(HALF_LIVES_H):
         load = load_of(rows, half_life_h)
+        loads = None if opens is None else load_of(opens.rows, half_life_h)
         octaves = np.log2(half_life_h / priors.half_life_h) / priors.half_life_octaves
         for place, share in enumerate(SHARES):
             left = sure * np.maximum(0.0, 1 - share * load)
             explained = _explained(np.stack([left, left * centered], axis=1), scores)
             off = (share - priors.fatigue_per_push) / priors.fatigue_deviation
             logs[at, place] = explained / (2 * variance) - (octaves**2 + off**2) / 2
+            if loads is not None and opens is not None:
+                logs[at, place] += _told_by(opens, np.maximum(1 - share * loads, LEAST_LEFT))
     chance = np.exp(logs - logs.max())
     chance /= chance.sum()
     per_push = float(chance.sum(axis=0) @ SHARES)
     return Fatigue(per_push, float(np.exp2(chance.sum(axis=1) @ np.log2(HALF_LIVES_H))))
+
+
+def _told_by(opens: Opens, left: Doubles) -> float:
+    """Log-likelihood of what was opened, c at its likeliest."""
+    mean = opens.expected * left
+    mean *= opens.opened.sum() / max(float(mean.sum()), LEAST)
+    return float(opens.opened @ np.log(np.maximum(mean, LEAST)))
 
 
 def _explained(columns: Doubles, scores: Doubles) -> float:

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from engine.push_features import COUNT
 from engine.push_message import Chance, PushDecision
 from engine.records import DecidedMoment, PushDecisionRecord, decode_user_record, encode
 from engine.times import DAY_MS, HOUR_MS
@@ -107,6 +108,31 @@ def test_what_may_still_come_is_not_known(world: PushWorld) -> None:
     assert np.isnan([*early.goal, *early.opened, *early.opted_out]).all()
     assert not early.evidence.any()
     assert len(pushes(world).known_at(START)) == 0
+
+
+def test_opens_that_came_soon_are_told_apart(world: PushWorld) -> None:
+    for user, minutes in (("a", 20), ("b", 40), ("c", None)):
+        record = decided(world, user, START)
+        if minutes:
+            world.push(user, START + minutes * 60_000, "opened", record.message.message_id)
+    end(world, 2)
+    found = pushes(world)
+    by_user = dict(
+        zip(found.user.tolist(), zip(found.opened, found.prompt, strict=True), strict=True)
+    )
+    assert sorted(by_user.values()) == [(0, 0), (1, 0), (1, 1)]
+    assert np.isnan(found.known_at(START + HOUR_MS).prompt).all()
+
+
+def test_a_row_of_before_is_read_as_far_as_it_goes(world: PushWorld) -> None:
+    record = decided(world, "a", START)
+    decision = msgspec.structs.replace(record.decision, decision_id="before")
+    short = record.row[:-1]
+    world.log.add(msgspec.structs.replace(record, user_id="b", row=short, decision=decision))
+    end(world, 2)
+    rows = pushes(world).rows
+    assert rows.shape == (2, COUNT)
+    assert np.isnan(rows[:, -1]).all()
 
 
 def test_only_a_coin_is_evidence(world: PushWorld) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from engine.push_features import COUNT, NAMES
 from models.push import of_the_week
 from training.push_lifts import HOURS, corrected, lifts_of_opens, ratios, shrink
-from training.push_parts import Priors, fit_fatigue, fit_opt_out, fit_person, load_of
+from training.push_parts import Opens, Priors, fit_fatigue, fit_opt_out, fit_person, load_of
 
 COUNT_ROWS = 20_000
 
@@ -58,6 +58,14 @@ def test_fatigue_is_found_and_without_evidence_assumed(ages: list[NDArray[np.flo
     assert found.per_push == pytest.approx(0.4, abs=0.05)
     assert found.half_life_h == pytest.approx(24, rel=0.3)
 
+    # Effects that say nothing leave it to opens.
+    left = np.maximum(0, 1 - 0.4 * load)
+    opened = (rng.random(COUNT_ROWS) < (0.1 + 0.2 * willing) * left).astype(np.float64)
+    opens = Opens(rows, opened, 0.1 + 0.2 * willing)
+    told = fit_fatigue(rows, rng.normal(0, 1, COUNT_ROWS), willing, Priors(), opens=opens)
+    assert told.per_push == pytest.approx(0.4, abs=0.05)
+    assert told.half_life_h == pytest.approx(24, rel=0.3)
+
     noise = fit_fatigue(rows[:100], rng.normal(0, 1, 100), willing[:100], Priors())
     assert noise.per_push == pytest.approx(0.2, abs=0.08)
     assert noise.half_life_h == pytest.approx(48, rel=0.3)
@@ -88,12 +96,31 @@ def test_lifts_of_situations_and_hours_are_told_apart() -> None:
     assert noise.situation == pytest.approx(found.situation)
 
 
+def test_a_few_hundred_opens_of_mixtures_tell_situations_apart() -> None:
+    rng = np.random.default_rng(8)
+    likely = rng.dirichlet(np.full(4, 0.5), 5000)
+    true, hour = np.array([0.4, 1.0, 1.8, 0.8]), rng.integers(0, HOURS, 5000)
+    opened = (rng.random(5000) < 0.1 * likely @ true).astype(np.float64)
+    expected = np.full(5000, opened.mean())
+    found = lifts_of_opens(likely, hour, opened, expected).situation
+    assert found == pytest.approx(true / float((likely @ true).mean()), abs=0.25)
+
+    alike = (rng.random(5000) < 0.1).astype(np.float64)
+    assert np.ptp(lifts_of_opens(likely, hour, alike, expected).situation) < 0.2
+
+
 def test_groups_that_are_alike_are_drawn_together() -> None:
     rng = np.random.default_rng(5)
     alike = shrink(rng.normal(0.5, 0.1, 20), np.full(20, 100.0), 0.5, 0.1)
     assert np.ptp(alike) < 0.15
     apart = np.array([0.0, 1.0, 2.0])
     assert shrink(apart, np.full(3, 1e4), 1.0, 0.1) == pytest.approx(apart, abs=0.01)
+    # Of three groups that chance sets apart by a standard error or two little is believed …
+    by_chance = shrink(np.array([0.12, -0.05, 0.0]), np.full(3, 200.0), 0.0, 0.02)
+    assert np.abs(by_chance).max() < 0.05
+    # … and what is far beyond chance is, however much further it is than the rule.
+    beyond = shrink(np.array([0.3, -0.3, 0.0]), np.full(3, 1e4), 0.0, 0.02)
+    assert beyond == pytest.approx([0.3, -0.3, 0.0], abs=0.02)
     assert shrink(apart, np.zeros(3), 1.0, 0.1).tolist() == [1, 1, 1]
     assert ratios(np.array([30.0, 0.0]), np.array([30.0, 0.0])).tolist() == pytest.approx([1, 1])
 
