@@ -36,14 +36,33 @@ def audit() -> ModuleType:
         ([CLEAN], 0, "1 packages audited: no known vulnerability"),
         ([CLEAN, BAD], 1, "requests 2.19.0: PYSEC-2018-28, mended in 2.20.0"),
         ([CLEAN, SKIPPED], 0, "not known to the database: ours"),
-        # pip-audit itself calls this "No known vulnerabilities found".
-        ([SKIPPED, SKIPPED], 0, "NOT AUDITED: the database here knows none of 2 packages"),
     ],
 )
 def test_answers(audit: ModuleType, found: list[dict[str, Any]], code: int, said: str) -> None:
     verdict, text = audit.judged(found)
     assert verdict == code
     assert said in text
+
+
+def test_a_database_that_knows_nothing_is_told_from_one_that_knows_no_fault(
+    audit: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    answers: list[Any] = [[SKIPPED]]  # a mirror without the database: pip-audit is content
+
+    def pip_audit(*words: str) -> Any:
+        asked.append(words)
+        return answers[len(asked) - 1]
+
+    monkeypatch.setattr(audit, "pip_audit", pip_audit)
+    code, said = audit.audit("requirements.lock")
+    assert (code, len(asked)) == (0, 1)
+    assert said == "NOT AUDITED: the database here knows nothing against requests==2.19.0"
+
+    asked.clear()
+    answers[:] = [[BAD], [CLEAN, BAD]]
+    assert audit.audit("requirements.lock")[0] == 1
+    assert asked[1][:2] == ("-r", "requirements.lock")
 
 
 @pytest.mark.parametrize(
