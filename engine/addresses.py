@@ -1,8 +1,8 @@
-"""Addresses as they may be shown: what stands in logs and errors names a host, never a password."""
+"""Addresses of servers: as they may be shown, without a password, and under another login."""
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 
 def redact(url: str) -> str:
@@ -22,3 +22,11 @@ def redact(url: str) -> str:
     if not parts.hostname or "@" in parts.path + parts.query + parts.fragment:
         return f"{scheme}://…"
     return f"{scheme}://{parts.hostname}{port}{parts.path}"
+
+
+def with_login(url: str, login: str) -> str:
+    """The address with `login`, user:password as they are, in place of what it has."""
+    parts = urlsplit(url)
+    user, _, password = login.partition(":")
+    at = f"{quote(user, safe='')}:{quote(password, safe='')}@{parts.netloc.rpartition('@')[2]}"
+    return urlunsplit(parts._replace(netloc=at))

@@ -11,7 +11,7 @@ from ray.serve._private import replica
 from ray.serve.config import BackpressureConfig, HTTPOptions
 from ray.serve.schema import LoggingConfig
 
-from engine.settings import Settings
+from engine.settings import Settings, as_role
 from serving import edge, guarded
 from serving.app import build
 from serving.connecting import connected
@@ -55,11 +55,11 @@ def application(name: str, replicas: int, read_settings: Callable[[], Settings])
     """The half of the service of this name, ingest or decide; each replica reads the settings."""
 
     def half() -> Any:  # built in the replica: connections can't travel
-        settings = read_settings()
+        own = as_role(read_settings(), "ingest" if name == "ingest" else "serve")
         guarded.use()  # where Ray was not told of serving/ahead.py
         _take_no_calls()
-        connected(settings, threading.Event())
-        return build(settings, ingest=name == "ingest", decide=name == "decide")
+        connected(own, threading.Event())
+        return build(own, ingest=name == "ingest", decide=name == "decide")
 
     deployment: Any = serve.deployment(  # its stubs know only the decorator
         serve.ingress(half)(),

