@@ -66,7 +66,8 @@ def rays_configuration(folder: Path, port: int, replica: int) -> str:
     backends = [backend("ingest", "/v1/events"), backend("decide", "/")]
     health = Any_(default_server_directive="default-server inter 5s fastinter 250ms")
     config = Any_(
-        log_target="127.0.0.1:514", socket_path=str(folder.parent.parent / "edge-admin.sock"), maxconn=4096,
+        log_target="127.0.0.1:514", maxconn=4096,
+        socket_path=str(folder.parent.parent / "edge-admin.sock"),
         nbthread=1, bufsize=16384, timeout_connect_s=5, timeout_client_s=3600,
         timeout_http_keep_alive_s=90, retry_on="conn-failure", balance_algorithm="leastconn",
         metrics_port=free_port(), metrics_uri="/metrics", stats_port=free_port(),
