@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -104,14 +102,8 @@ def test_events_that_miss_their_deadline_are_not_acknowledged(
 def test_a_key_of_so_many_requests_a_second(
     service: Any, client: httpx.Client, eventually: Eventually
 ) -> None:
-    made = subprocess.run(
-        [sys.executable, "-m", "cli.main", "keys", "create", "slow", "--rate=0.001", "--burst=3"],
-        env=os.environ | service.environ,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    slow, store = made.stdout.strip(), service.store()
+    store = service.store()
+    slow = create_key(store, "slow", Role.SERVE, rate=0.001, burst=3)
     free = create_key(store, "free", Role.SERVE)
 
     def ask(key: str) -> httpx.Response:
