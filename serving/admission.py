@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from engine.errors import Overloaded
 
 # Widths of lanes beside `in_flight` decisions, which take some 2 ms of a core each.
-BATCHES = 4  # a thousand pushes take 50 ms
+BATCHES = 32  # calls of push score, whose lots take turns (serving/push.py)
 APPENDS = 64
 WAITING = 64  # for the fold, once appended
 HELD = 32

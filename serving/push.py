@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import msgspec
@@ -34,6 +36,7 @@ from serving.unbroken import unbroken
 
 MOST = 1000
 AT_ONCE = 250  # messages decided on together
+FEW = 20  # messages that are decided on without waiting for a turn
 SPARE = 1.3  # times the longest lot so far: so much time has to be left for another
 
 
@@ -148,6 +151,7 @@ class Pusher:
         self._people = people
         self._parts = parts
         self._log = log
+        self._turn = asyncio.Lock()
 
     async def parts(self, people: People | None = None) -> PushParts:
         """Those that serve now; without the store there is no key, and nothing can be decided."""
@@ -167,8 +171,8 @@ class Pusher:
     ) -> list[Decided]:
         """See engine.push.decide_pushes; what is new is logged.
 
-        Some people after the other, so that who asks for a page need not wait for a thousand. Those
-        for whom no time is left are put off.
+        Some people after the other, one call at a time, so that who asks for a page need not wait
+        for a thousand. Those for whom no time is left are put off.
         """
         now = time.monotonic()
         until, longest_s = now + (math.inf if within_s is None else within_s), 0.0
@@ -176,7 +180,8 @@ class Pusher:
         for places in _some_at_once(asked):
             some = [asked[place] for place in places]
             if now + SPARE * longest_s < until:
-                decided = await self._decide(some, at_ms, explore, dry_run)
+                async with self._turn if len(some) > FEW else nullcontext():
+                    decided = await self._decide(some, at_ms, explore, dry_run)
             else:
                 decided = await self._put_off(some, at_ms)
             longest_s, now = max(longest_s, time.monotonic() - now), time.monotonic()

@@ -116,17 +116,22 @@ def test_an_address_that_is_none_is_one_line(home: Any) -> None:
 def test_keys_open_and_close_the_door(home: Any, until: Until) -> None:
     _, err = home.run("keys", "create", "me", "--role", "god", code=2)
     assert "expected ingest, serve or admin, got god" in " ".join(err.replace("│", " ").split())
-    key = home.run("keys", "create", "ops", "--role", "admin")[0].strip()
+    rate = ("--rate", "50", "--burst", "20")
+    key = home.run("keys", "create", "ops", "--role", "admin", *rate)[0].strip()
     assert key.startswith("kairos_admin_")
     reader = home.run("keys", "create", "app")[0].strip()
     assert reader.startswith("kairos_serve_")
     with home.up() as client:
 
-        def status(key: str | None) -> int:
+        def answer(key: str | None) -> httpx.Response:
             headers = {} if key is None else {"authorization": f"Bearer {key}"}
-            return client.get("/v1/users/nobody", headers=headers).status_code
+            return client.get("/v1/users/nobody", headers=headers)
+
+        def status(key: str | None) -> int:
+            return answer(key).status_code
 
         assert [status(key), status(reader), status(None)] == [404, 403, 401]
+        assert answer(key).headers["ratelimit-policy"] == '"key";q=20;w=1'
         assert home.run("keys", "revoke", "app")[0] == "revoked 1\n"
         until(lambda: status(reader) == 401, "a revoked key still opens")
         assert says(home, "keys", "revoke", "app") == "no key is named 'app'"

@@ -165,6 +165,12 @@ def alive(pid: int) -> bool:
 _services: list[Service] = []  # those that run, for the logs of failed tests
 
 
+@pytest.fixture(scope="session", name="running")
+def _running() -> Callable[..., contextlib.AbstractContextManager[Service]]:
+    """For services that the tests of one file share."""
+    return running
+
+
 @contextlib.contextmanager
 def running(home: Path, environ: dict[str, str]) -> Iterator[Service]:
     service = Service(home, environ)

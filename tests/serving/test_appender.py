@@ -15,15 +15,19 @@ from typing import Any
 import httpx
 import polars as pl
 import pytest
+import redis
 
+from engine.redis_store import AsyncRedisStore, RedisStore
 from engine.settings import Settings
 from serving import embedded
+from serving.ingest import Appender
 
 Make = Callable[..., dict[str, Any]]
 Eventually = Callable[..., Any]
 
 SENDERS = 50
 REQUESTS = 8
+FAR = 9_999  # a partition that no other test writes to
 
 
 def test_concurrent_senders_are_counted_exactly(
@@ -195,3 +199,32 @@ def counted_exactly(service: Any, senders: Senders, eventually: Eventually) -> N
 
     sent = {event_id for ids in senders.acknowledged.values() for event_id in ids}
     eventually(archived, lambda found: found == sent)
+
+
+def test_who_leaves_takes_along_what_waited(valkey_url: str) -> None:
+    """While an append hangs, what nobody waits for any more must not pile up behind it."""
+    settings = Settings(redis_url=valkey_url, store_timeout_ms=10_000)
+
+    async def run() -> int:
+        store = AsyncRedisStore(settings, (False, False))
+        appender = Appender(store)
+        await appender.append({FAR: [b"warm"]})
+        with redis.Redis.from_url(valkey_url) as link:
+            link.execute_command("CLIENT", "PAUSE", 300, "WRITE")
+            calls = []
+            for record in (b"under way", b"leaves", b"stays"):
+                calls.append(asyncio.create_task(appender.append({FAR: [record]})))
+                await asyncio.sleep(0.02)
+            for left in calls[:2]:
+                left.cancel()
+            link.execute_command("CLIENT", "UNPAUSE")
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+        await store.close()
+        assert [isinstance(one, asyncio.CancelledError) for one in ended] == [True, True, False]
+        return appender._bytes
+
+    assert asyncio.run(run()) == 0
+    store = RedisStore.connect(settings)
+    records = [record for entry in store.read_log(FAR, 0, 10) for record in entry.records]
+    store.close()
+    assert records == [b"warm", b"under way", b"stays"]
