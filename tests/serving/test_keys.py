@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from collections.abc import Callable, Iterator
@@ -121,6 +122,26 @@ def kept_nowhere(home: Path, keys: list[str]) -> None:
         assert hashlib.sha256(key.encode()).hexdigest().encode() in written
         assert key.encode() not in written
         assert key.rpartition("_")[2].encode() not in written
+
+
+def test_a_key_is_256_random_bits_and_is_compared_with_each_that_is_known(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [create_key(store, "many", Role.SERVE) for _ in range(5)]
+    bits = {base64.urlsafe_b64decode(key.removeprefix("kairos_serve_") + "=") for key in keys}
+    assert sorted(map(len, bits)) == [32] * 5
+    ring = Keyring({})
+    ring.refresh(store)
+    compared: list[str] = []
+    monkeypatch.setattr(
+        "serving.keys.hmac.compare_digest", lambda a, b: compared.append(a) or a == b
+    )
+    for key, role in ((keys[0], Role.SERVE), (keys[4], Role.SERVE), ("wrong", None)):
+        compared.clear()
+        assert ring.authorize(key) is role
+        assert sorted(compared) == sorted(ring.by_hash)  # whichever it is, the same work
+    assert not any(key in str(ring) for key in keys)
+    revoke_keys(store, "many")
 
 
 def test_without_keys_only_this_machine_is_served() -> None:
