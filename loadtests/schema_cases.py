@@ -23,7 +23,7 @@ from loadtests.raw_bytes import works
 from loadtests.resident import resident_mb
 
 REQUEST_S = 30
-WARM = 10  # examples of each operation before memory is looked at first
+WARM = 100  # examples of each operation before memory is looked at first: pools and caches fill
 
 
 def main() -> None:
