@@ -40,7 +40,7 @@ from engine.records import (
 )
 from engine.times import DAY_MS, HOUR_MS, hour_of_week, local_day
 
-FOLD_VERSION = 3
+FOLD_VERSION = 4
 DAY_HALF_LIFE_MS = DAY_MS
 MONTH_HALF_LIFE_MS = 30 * DAY_MS
 LANDMARK_STEP_MS = 30 * DAY_MS
