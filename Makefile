@@ -1,7 +1,7 @@
 # Every target sets up what it needs, into .venv, from requirements.lock.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test demo lock clean
+.PHONY: help setup check format audit test demo lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +15,7 @@ PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 endif
 
 help:
-	@echo "make setup | check | format | test | demo | lock | clean"
+	@echo "make setup | check | format | audit | test | demo | lock | clean"
 
 setup: $(STAMP)
 
@@ -38,6 +38,10 @@ check: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Known vulnerabilities of what the lock pins; says so where their database cannot be reached.
+audit: setup
+	$(BIN)/python .ci/audit.py
 
 test: setup
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)

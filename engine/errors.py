@@ -5,6 +5,7 @@ KairosError
 ├── NotFound            the id asked for is not known
 ├── SettingsError       a setting or configuration file is wrong: names the key or line
 ├── StoreUnavailable    Redis did not answer in time, or refused
+├── StoreDamaged        what the store holds is not what was written there
 ├── StoreUnfit          the server at this address must not hold the log (said at start)
 ├── Overloaded          taking more would endanger what was acknowledged: try again later
 └── Fenced              another folder owns the partition now: drop what was cached
@@ -36,6 +37,10 @@ class SettingsError(KairosError):
 
 class StoreUnavailable(KairosError):
     """The store did not answer in time or refused the command."""
+
+
+class StoreDamaged(KairosError):
+    """What the store holds cannot be read: damage, or another program's doing."""
 
 
 class StoreUnfit(KairosError):

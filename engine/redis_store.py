@@ -21,7 +21,8 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from engine.errors import Fenced, Overloaded, StoreUnavailable
+from engine.addresses import redact
+from engine.errors import Fenced, Overloaded, StoreDamaged, StoreUnavailable
 from engine.fold import Changes, DeadLetter, Loaded
 from engine.ids import ITEMS, pack_position, unpack_position
 from engine.module_counts import WEEKS, Cell, cell_of, field_of
@@ -180,7 +181,10 @@ def connect(url: str, timeout_ms: int) -> Client:
         if clustered:
             client.close()
             client = redis.cluster.RedisCluster.from_url(url, **options)
-    except (redis.RedisError, OSError, ValueError) as error:
+    except ValueError:  # whose text may hold a piece of the password
+        wanted = "redis:// or rediss://[user:password@]host:port/0, each part percent-encoded"
+        raise StoreUnavailable(f"{redact(url)}: expected {wanted}") from None
+    except (redis.RedisError, OSError) as error:
         raise StoreUnavailable(f"no Redis or Valkey answers at {redact(url)}: {error}") from error
     return client
 
@@ -198,12 +202,6 @@ def connect_async(url: str, timeout_ms: int, clustered: bool) -> Client:
         url, max_connections=64, timeout=timeout_ms / 1000, **options
     )
     return redis.asyncio.Redis.from_pool(pool)  # which closes the pool with the client
-
-
-def redact(url: str) -> str:
-    """The address without what stands before the @."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def _is_cluster(client: Client) -> bool:
@@ -516,7 +514,7 @@ class RedisStore:
         """One user's state as it is stored: neither alias nor erasure is followed."""
         key = keys_of(partition, self.generation(partition)).users + user_id
         (raw,) = self._run(self._state, [("GET", key)])
-        return decode_state(raw) if raw else None
+        return _state(raw)
 
     def progress(self, partitions: Sequence[int]) -> list[Progress]:
         """How far each partition is appended, folded and archived; one trip a server."""
@@ -885,8 +883,16 @@ class AsyncRedisStore:
         return check_replies(replies)
 
 
+def _state(raw: bytes | None) -> UserState | None:
+    """As it is stored; raises StoreDamaged, since it is no caller's fault."""
+    try:
+        return decode_state(raw) if raw else None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreDamaged("a person's state in the store cannot be read") from error
+
+
 def _person(raw: bytes | None, forgotten: bytes | None, ledger: bytes | None) -> Person:
-    state = decode_state(raw) if raw else None
+    state = _state(raw)
     if forgotten and (state is None or state.erased_ms < int(forgotten)):
         return Person(None, ledger, erasing=True)
     return Person(state, ledger)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from engine.addresses import with_login
 from engine.errors import SettingsError
 
 log = logging.getLogger("kairos.settings")
@@ -32,6 +33,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     redis_url: str = ""  # empty: the embedded Valkey under `home`
     log_url: str = ""  # empty: the log lives where the states do
+    ingest_login: str = ""  # user:password at both, of the processes that take events …
+    serve_login: str = ""  # … that decide …
+    fold_login: str = ""  # … that fold and archive; empty: as the addresses have it
     appendfsync: Literal["everysec", "always", "no"] = "everysec"  # of the embedded Valkey
     store_max_bytes: NotNegative = 0  # of the embedded Valkey; 0: half of the machine's memory
     wait_replicas: NotNegative = 0  # replicas that must hold an append before its 202
@@ -86,6 +90,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def models_at(self) -> str:
         """The model registry: a folder, or the address of an object store."""
         return self.models_url or str(self.home_path / "models")
+
+
+def as_role(settings: Settings, role: Literal["ingest", "serve", "fold"]) -> Settings:
+    """Settings that know the stores under this role's login alone, where it has one."""
+    login = getattr(settings, f"{role}_login")
+    if not login:
+        return settings
+    return msgspec.structs.replace(
+        settings,
+        redis_url=with_login(settings.redis_url, login),
+        log_url=with_login(settings.log_url, login) if settings.log_url else "",
+        **dict.fromkeys(("ingest_login", "serve_login", "fold_login"), ""),
+    )
 
 
 def load_settings(

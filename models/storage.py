@@ -11,6 +11,7 @@ from pathlib import Path
 import fsspec  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
+from engine.addresses import redact
 from engine.errors import KairosError, SettingsError
 
 
@@ -30,7 +31,7 @@ class Storage:
             # Listings are not cached: another machine writes.
             self._fs, root = fsspec.core.url_to_fs(str(url), use_listings_cache=False)
         except (ValueError, ImportError) as error:
-            raise SettingsError(f"models_url: {url}: {error}") from error
+            raise SettingsError(f"models_url: {redact(str(url))}: {error}") from error
         self._root = root.rstrip("/")
 
     def read(self, place: str) -> bytes:

@@ -7,6 +7,7 @@ second behind), reads the keys every second, and hands over the process's counte
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ log = logging.getLogger("kairos.follow")
 
 POLL_S = 0.1
 SLOW_S = 1.0
+READS = 10  # of items in a turn: an import must not hold up a key's revocation
 RELOAD_AFTER_S = 300  # without contact: entries may have been trimmed unseen
 
 
@@ -91,7 +93,7 @@ class Follower:
             try:
                 if time.monotonic() - self._contact > RELOAD_AFTER_S:
                     self._load()
-                self._follow_items()
+                self._follow_items(most=READS)
                 if time.monotonic() - self._slow_at >= SLOW_S:
                     self._slowly()
                 self._contact = time.monotonic()
@@ -102,10 +104,12 @@ class Follower:
                 log.exception("the follower goes on after an unexpected error")
                 self._stop.wait(SLOW_S)
 
-    def _follow_items(self) -> None:
-        while entries := self._store.read_log(ITEMS, self._item_position, 1000):
+    def _follow_items(self, most: float = math.inf) -> None:
+        """Up to the end of the item stream, in at most so many reads."""
+        while most > 0 and (entries := self._store.read_log(ITEMS, self._item_position, 1000)):
             apply_items(self.catalog, entries)
             self._item_position = entries[-1].position
+            most -= 1
 
     def _slowly(self) -> None:
         self._slow_at = time.monotonic()

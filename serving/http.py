@@ -535,6 +535,7 @@ class AsgiApp:
         observe: Observe | None = None,
         rate: Rate | None = None,
     ) -> None:
+        self.routes = tuple(routes)
         self._routes = _Routes(routes)
         self._authorize = authorize
         self._on_start = on_start

@@ -10,7 +10,7 @@ from ray.serve._private import replica
 from ray.serve.config import BackpressureConfig, HTTPOptions
 from ray.serve.schema import LoggingConfig
 
-from engine.settings import Settings
+from engine.settings import Settings, as_role
 from serving import edge
 from serving.app import build
 from serving.connecting import connected
@@ -43,10 +43,12 @@ def stop() -> None:
 
 
 def _deployment(settings: Settings, name: str, logging_config: LoggingConfig) -> Any:
+    own = as_role(settings, "ingest" if name == "ingest" else "serve")
+
     def application() -> Any:  # built in the replica: connections can't travel
         _take_no_calls()
-        connected(settings, threading.Event())
-        return build(settings, ingest=name == "ingest", decide=name == "decide")
+        connected(own, threading.Event())
+        return build(own, ingest=name == "ingest", decide=name == "decide")
 
     deployment: Any = serve.deployment(  # its stubs know only the decorator
         serve.ingress(application)(),

@@ -12,7 +12,7 @@ import ray
 
 from engine.archive import Archive
 from engine.redis_store import RedisStore
-from engine.settings import Settings
+from engine.settings import Settings, as_role
 from serving.archiver import Archiver
 from serving.connecting import connected
 from serving.folders import FolderLoop
@@ -79,12 +79,13 @@ class Workers:
 
     def __init__(self, settings: Settings, store: RedisStore) -> None:
         self._settings = settings
+        self._theirs = as_role(settings, "fold")
         self._store = store
         self._started = 0
         self._folders = [self._folder() for _ in range(settings.folders)]
         self._spare_at = -SPARE_EVERY_S
         self._asked: list[Any] = []
-        self._archiver: Any = _actor(ArchiverWorker, "archiver").remote(settings, 0)
+        self._archiver: Any = _actor(ArchiverWorker, "archiver").remote(self._theirs, 0)
         ray.get([worker.pid.remote() for worker in [*self._folders, self._archiver]])
 
     def look(self) -> None:
@@ -141,7 +142,7 @@ class Workers:
     def _folder(self) -> Any:
         """A new actor; its number says which partitions it prefers."""
         index, self._started = self._started, self._started + 1
-        return _actor(FolderWorker, f"folder-{index}").remote(self._settings, index)
+        return _actor(FolderWorker, f"folder-{index}").remote(self._theirs, index)
 
 
 def _actor(worker: type, name: str) -> Any:

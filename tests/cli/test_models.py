@@ -200,6 +200,19 @@ def test_an_onnx_file_that_would_not_serve_is_refused(
     assert registry.versions() == []
 
 
+def test_weights_in_another_file_are_refused(
+    kairos: Kairos, registry: Registry, tmp_path: Path
+) -> None:
+    file = graph(tmp_path / "mine.onnx")
+    onnx.save_model(
+        onnx.load(file), file, save_as_external_data=True, location="w.bin", size_threshold=0
+    )
+
+    said = kairos("add", "ranker", file, fails=True)
+    assert "mine.onnx: ranker.onnx: external data (weights): save the model as one file" in said
+    assert registry.versions() == []
+
+
 def test_a_file_that_is_no_onnx_is_refused(kairos: Kairos, tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"not a graph")
 

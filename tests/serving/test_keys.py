@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from engine.errors import NotFound, SettingsError, StoreUnavailable, StoreUnfit
 from engine.redis_store import RedisStore
 from engine.settings import Settings
 from serving import check, embedded
-from serving.http import Role
+from serving.app import build
+from serving.http import Role, Route
 from serving.keys import Keyring, create_key, revoke_keys
 
 Make = Callable[..., dict[str, Any]]
@@ -24,24 +27,39 @@ Eventually = Callable[..., Any]
 
 # Keys of a running service
 
-OPEN = (200, 200, 200, 200, 200)
-TABLE = {
-    # no key, unknown key, ingest, serve, admin
-    ("POST", "/v1/events"): (401, 401, 202, 403, 202),
-    ("GET", "/v1/users/u"): (401, 401, 403, 403, 200),
-    ("GET", "/v1/items/soup"): (401, 401, 403, 403, 200),
-    ("GET", "/v1/erasures/none"): (401, 401, 403, 403, 404),
-    ("DELETE", "/v1/users/somebody"): (401, 401, 403, 403, 202),
-    ("GET", "/healthz"): OPEN,
-    ("GET", "/readyz"): OPEN,
-    ("GET", "/metrics"): OPEN,
-    ("GET", "/openapi.json"): OPEN,
-    ("GET", "/docs"): OPEN,
-}
+SECURITY = Path(__file__).resolve().parents[2] / "SECURITY.md"
+CALLERS = ("none", "wrong", "revoked", *Role)
+
+
+def written_table() -> dict[tuple[str, str], tuple[str, ...]]:
+    """What SECURITY.md says of each route, for CALLERS in their order."""
+    lines = [line for line in SECURITY.read_text().splitlines() if line.startswith("| `")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {
+        (method, path): tuple(rest)
+        for route, *rest in rows
+        for method, _, path in [route.strip("`").partition(" ")]
+    }
+
+
+def expected(route: Route) -> tuple[str, ...]:
+    """The same by the route itself: a status, or yes."""
+    if route.roles is None:
+        return ("yes",) * len(CALLERS)
+    return (
+        *("401",) * 3,
+        *("yes" if role in route.roles | {Role.ADMIN} else "403" for role in Role),
+    )
 
 
 def bearer(key: str | None) -> dict[str, str]:
     return {} if key is None else {"authorization": f"Bearer {key}"}
+
+
+def test_the_written_table_is_that_of_the_routes(service: Any) -> None:
+    routes = build(service.settings).routes
+    assert len(routes) > 20
+    assert written_table() == {(r.method, r.template): expected(r) for r in routes}
 
 
 def test_the_life_of_keys(another: Callable[..., Any], act: Make, eventually: Eventually) -> None:
@@ -52,20 +70,13 @@ def test_the_life_of_keys(another: Callable[..., Any], act: Make, eventually: Ev
         assert client.post("/v1/events?wait=folded", json=act("u")).status_code == 202
         keys = {role: create_key(store, f"{role} app", role) for role in Role}
         assert all(key.startswith(f"kairos_{role}_") for role, key in keys.items())
-        eventually(lambda: client.get("/v1/users/u").status_code == 401)
-        callers = [None, keys[Role.ADMIN][:-1], *(keys[r] for r in ("ingest", "serve", "admin"))]
-        for (method, path), wanted in TABLE.items():
-            answers = [
-                client.request(
-                    method, path, headers=bearer(key), json=act("u") if method == "POST" else None
-                )
-                for key in callers
-            ]
-            assert tuple(a.status_code for a in answers) == wanted, (method, path)
-            for answer in answers:
-                if answer.status_code in (401, 403):
-                    assert answer.json()["field"] == "Authorization"
-                    assert ("www-authenticate" in answer.headers) == (answer.status_code == 401)
+        gone = create_key(store, "gone", Role.ADMIN)
+        eventually(lambda: sent(client, act, gone) == 202)
+        revoke_keys(store, "gone")
+        eventually(lambda: sent(client, act, gone) == 401)
+        callers = [None, keys[Role.ADMIN][:-1], gone, *(keys[role] for role in Role)]
+        for route in build(service.settings).routes:
+            every_caller_gets_what_is_written(client, route, callers)
         kept_nowhere(service.home, list(keys.values()))
 
         newer = create_key(store, "ingest app", Role.INGEST)
@@ -85,6 +96,21 @@ def test_the_life_of_keys(another: Callable[..., Any], act: Make, eventually: Ev
     store.close()
 
 
+def every_caller_gets_what_is_written(
+    client: httpx.Client, route: Route, callers: list[str | None]
+) -> None:
+    """`yes` is whatever else the route answers to nobody in particular and an empty body."""
+    path = re.sub(r"\{[^}]*\}", "nobody", route.template)
+    answers = [client.request(route.method, path, headers=bearer(key)) for key in callers]
+    told = tuple(str(a.status_code) if a.status_code in (401, 403) else "yes" for a in answers)
+    assert told == written_table()[route.method, route.template], (route.method, path)
+    for answer in answers:
+        assert answer.status_code < 500, (path, answer.text)
+        if answer.status_code in (401, 403):
+            assert answer.json()["field"] == "Authorization"
+            assert ("www-authenticate" in answer.headers) == (answer.status_code == 401)
+
+
 def sent(client: httpx.Client, act: Make, key: str | None) -> int:
     return client.post("/v1/events", json=act("u"), headers=bearer(key)).status_code
 
@@ -96,6 +122,26 @@ def kept_nowhere(home: Path, keys: list[str]) -> None:
         assert hashlib.sha256(key.encode()).hexdigest().encode() in written
         assert key.encode() not in written
         assert key.rpartition("_")[2].encode() not in written
+
+
+def test_a_key_is_256_random_bits_and_is_compared_with_each_that_is_known(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [create_key(store, "many", Role.SERVE) for _ in range(5)]
+    bits = {base64.urlsafe_b64decode(key.removeprefix("kairos_serve_") + "=") for key in keys}
+    assert sorted(map(len, bits)) == [32] * 5
+    ring = Keyring({})
+    ring.refresh(store)
+    compared: list[str] = []
+    monkeypatch.setattr(
+        "serving.keys.hmac.compare_digest", lambda a, b: compared.append(a) or a == b
+    )
+    for key, role in ((keys[0], Role.SERVE), (keys[4], Role.SERVE), ("wrong", None)):
+        compared.clear()
+        assert ring.authorize(key) is role
+        assert sorted(compared) == sorted(ring.by_hash)  # whichever it is, the same work
+    assert not any(key in str(ring) for key in keys)
+    revoke_keys(store, "many")
 
 
 def test_without_keys_only_this_machine_is_served() -> None:
