@@ -44,7 +44,9 @@ def push(
             figures: Figures = {"built": _build(folder, users, people)}
         else:
             figures = {"built": "before"}
-        with served(folder, {"KAIROS_REPLICAS": str(replicas)}) as (url, _):
+        # Each call is decided on whole, however long that takes: nobody is put off.
+        environ = {"KAIROS_REPLICAS": str(replicas), "KAIROS_BATCH_DEADLINE_MS": "10000"}
+        with served(folder, environ) as (url, _):
             figures |= {"replicas": replicas} | _load(url, people, seconds)
         figures["offline"] = _offline(folder, people, workers)
     report("push", figures, as_json, out)
