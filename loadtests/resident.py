@@ -1,4 +1,4 @@
-"""How much memory a process and all below it hold, from /proc. Linux only."""
+"""How much memory of their own a process and all below it hold, from /proc. Linux only."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 
 
 def resident_mb(pid: int) -> float:
-    """Proportional set size in MB: what processes share is counted once."""
-    return round(sum(_pss(one) for one in _below(pid)) / 1e6, 1)
+    """Anonymous memory in MB: what they wrote.
+
+    Pages of libraries are left out: their share grows as other processes that map them end.
+    """
+    return round(sum(_anonymous(one) for one in _below(pid)) / 1e6, 1)
 
 
 def _below(pid: int) -> list[int]:
@@ -25,9 +28,9 @@ def _below(pid: int) -> list[int]:
     return found
 
 
-def _pss(pid: int) -> int:
+def _anonymous(pid: int) -> int:
     """Bytes; 0 for a process that is gone."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("Pss:")).split()[1])
+        return 1024 * int(next(line for line in lines if line.startswith("Anonymous:")).split()[1])
     return 0

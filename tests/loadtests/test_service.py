@@ -63,7 +63,7 @@ def post(service: Service, event_id: str, key: str = "") -> dict[str, Any]:
     answer = httpx.post(
         f"{service.url}/v1/events?wait=folded",
         json=event | {"event_id": event_id, "ts": time.time()},
-        headers=ORDERS | bearer(key),
+        headers=bearer(key) | ORDERS,
         timeout=30,
         trust_env=False,
     )

