@@ -17,7 +17,6 @@ import asyncio
 import csv
 import json
 import os
-import platform
 import random
 import signal
 import subprocess
@@ -28,7 +27,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,8 @@ from loadtests.oracle import (
     probe_events,
     tally,
 )
-from loadtests.service import ROOT, Service
+from loadtests.provenance import provenance
+from loadtests.service import Service
 
 COPIES = 3
 BATCH = 20
@@ -60,7 +60,6 @@ ERASE_S = 60.0
 SETTINGS = {"APPENDFSYNC": "always", "LEASE_MS": "1000", "ARCHIVE_INTERVAL_S": "1"}
 
 
-SIZES = ("events", "kills", "zombies", "senders", "seed")
 TOTALS = (
     "events_appended",
     "events_folded",
@@ -416,7 +415,7 @@ def main() -> None:
             log = f"the service's log is {service.log}" if args.home else service.tail()
             say("\n".join([*failures, log]))
     report: dict[str, Any] = {"test": "exactly_once", "holds": not failures}
-    report |= {"failures": failures, "figures": figures} | _where(args)
+    report |= {"failures": failures, "figures": figures} | provenance()
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(report, indent=2) + "\n")
@@ -452,25 +451,6 @@ def say(line: str) -> None:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-def _where(args: argparse.Namespace) -> dict[str, str]:
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
-    )
-    return {
-        "machine": f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
-        "command": "python -m loadtests.exactly_once "
-        + " ".join(f"--{name} {value}" for name, value in vars(args).items() if name in SIZES),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
 
 
 if __name__ == "__main__":

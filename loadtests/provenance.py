@@ -1,4 +1,4 @@
-"""What a result says of itself: machine, commit, command."""
+"""What a result says of itself: machine, commit, command, day."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import platform
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from loadtests.service import ROOT
 
 
 def provenance() -> dict[str, str]:
     """Of the command that runs; addresses and process ids are left as they were given."""
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
     ).stdout.strip()
-    module = f"loadtests.{Path(sys.argv[0]).stem}"
+    module = ".".join(Path(sys.argv[0]).resolve().relative_to(ROOT).with_suffix("").parts)
     return {
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "machine": f"{_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "commit": commit,
-        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", module.removesuffix(".__main__"), *sys.argv[1:]]),
+        "date": datetime.now(UTC).date().isoformat(),
     }
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from loadtests.faults import clients, processes, store
 from loadtests.faults.bench import Outcome, bench
-from loadtests.machine import where
+from loadtests.provenance import provenance
 
 # name -> what is done, for how many seconds
 FAULTS: Mapping[str, tuple[store.Fault, float]] = store.FAULTS | processes.FAULTS | clients.FAULTS
@@ -40,7 +40,7 @@ def main() -> None:
         print(f"{name}: {(fault.__doc__ or '').strip()}", file=sys.stderr, flush=True)
         found[name] = _done(fault, asked.seconds or seconds, asked)
         print(json.dumps({name: found[name]}), file=sys.stderr, flush=True)
-    result = {"faults": found, "on": where("loadtests.faults")}
+    result = {"faults": found} | provenance()
     text = json.dumps(result, indent=1)
     print(text)
     if asked.out:
