@@ -520,7 +520,9 @@ class _World:
             at_ms = decision.at_ms
             if not answered.began_ms - 5 <= at_ms <= answered.ended_ms + 5:
                 self._tally.wrong(Breach("clock", f"{decision.decision_id}"), self._where)
-        fresh = asked.device is not None and asked.device.time_zone == who.zone
+        device, zone_told = asked.device, None
+        if device is not None and (device.captured_at or 0) - who.clock_ms >= self._began_ms:
+            zone_told = device.time_zone  # one of long ago does not count, whatever it names
         grant = Grant(
             asked.user_id,
             message.message_id,
@@ -535,7 +537,7 @@ class _World:
             answered.ended,
             message.not_before_ms,
             message.expires_ms,
-            who.zone if fresh else None,
+            zone_told,
             decision_id=decision.decision_id,
         )
         self._course.grants.append(grant)
