@@ -390,7 +390,7 @@ class _World:
         began, ended = self._feed.fold(one.record for one in some)
         for one in some:
             if one.record.status == "failed":
-                one.grant.released = began
+                one.grant.released, one.grant.failed = began, ended
             else:
                 one.grant.reported = ended
             if one.grant.foreign:

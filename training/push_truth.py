@@ -79,7 +79,8 @@ class Grant:
     zone_told: str | None = None  # of the device that came with the question
     foreign: bool = False
     went_ms: int | None = None
-    released: float = NEVER  # from here on it may be known to have failed
+    released: float = NEVER  # from here on it may be known to have failed …
+    failed: float = NEVER  # … and from here on it is
     reported: float = NEVER  # … it is known to have gone out
     decision_id: str = ""
 
@@ -238,7 +239,8 @@ def _counted(
         group = _group([one for one in alike if waits(one, "caps")], grant, cap)
         since = grant.at_ms - STRETCHES_MS[cap["per"]] + margin
         lately = [one for one in group if one.at_ms > since]
-        if any(together(one) for one in _group(alike, grant, cap)):
+        maybe = [one for one in before if one.channel == grant.channel and one.failed > grant.began]
+        if any(together(one) for one in _group(maybe, grant, cap)):
             continue  # a digest goes out anyway, and takes it along
         if len(_as_one(course, facts, lately)) >= cap["most"] and _about(grant, cap):
             who = "a digest" if digest else "no digest"

@@ -95,6 +95,16 @@ def test_a_digest_counts_once() -> None:
     assert found(*together, grant("e", 40), grant("f", 55), facts=facts) == ["caps"]
 
 
+def test_who_joins_a_digest_may_not_know_yet_that_it_failed() -> None:
+    facts = Facts(fact("UTC"), fact(None), {}, digest=True)
+    before = [grant("x", -40), grant("y", -20)]  # all that the cap allows
+    passes = {"urgency": "transactional", "went_ms": None}
+    failing = grant("a", released=1.0, failed=2.0, **passes)
+
+    assert found(*before, failing, grant("b", 1.2), facts=facts) == []
+    assert found(*before, failing, grant("b", 3.0), facts=facts) == ["caps"]
+
+
 def test_answers_that_change() -> None:
     def answer(decision_id: str, action: str, at_min: float, holds_min: float = 10) -> Answer:
         at_ms, until = NOON + round(at_min * MINUTE_MS), NOON + round(holds_min * MINUTE_MS)
