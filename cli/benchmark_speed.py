@@ -189,7 +189,9 @@ def _loaded(path: str, home: Path | None, scale: float, seconds: int, replicas: 
         publish_noise_ranker(open_registry(Settings(home=str(folder))), SEED)
         modules = folder / "modules.yaml"
         modules.write_text(MODULES, encoding="utf-8")
-        environ = {"KAIROS_REPLICAS": str(replicas), "KAIROS_MODULES": str(modules)}
+        # Sixteen connections that ask as fast as they can are all to be answered here.
+        environ = {"KAIROS_REPLICAS": str(replicas), "KAIROS_AT_ONCE": "32"}
+        environ["KAIROS_MODULES"] = str(modules)
         with served(folder, environ) as (url, _):
             answering(url)  # else it would be the plain road's speed
             time.sleep(SETTLE_S)

@@ -45,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     deadline_ms: Positive = 200  # recommend and page: answered by then, or given up with 503
     batch_deadline_ms: Positive = 500  # the same of push/score and events
     in_flight: Positive = 48  # decisions under way at once in a replica; one more is turned away
+    at_once: Positive = 8  # requests HAProxy gives a replica that decides; the rest waits 35 ms
 
     replicas: Positive = 1  # that decide; each holds the catalogue and the release's models
 

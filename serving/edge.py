@@ -36,7 +36,7 @@ BATCHES = "/v1/events /v1/push/"  # paths that begin so take more
 BODY_BYTES, BATCH_BYTES = 1 << 20, 8 << 20
 ARRIVE_S = 10  # a head, and a body as far as HAProxy's buffer holds it
 SILENT_S = 30  # nothing comes from a client that is to say something
-QUEUE_MS = 40  # for a replica that has as much to do as it takes
+QUEUE_MS = 35  # for a replica that has as much to do as it takes
 LOOPBACK = "127.0.0.1"
 MARK = "# mended by Kairos"
 # What HAProxy says by itself: its status -> (status, slug, title, detail, Retry-After). What is not
@@ -54,7 +54,7 @@ class Edge(NamedTuple):
     """What HAProxy is to be told."""
 
     public: str  # host:port, the one address that may be reached from elsewhere
-    deciding: int  # requests that a replica is given at once: as many as its lanes take …
+    deciding: int  # requests that a replica is given at once …
     taking: int  # … and one that takes events
     folder: str  # of the answers to errors
 

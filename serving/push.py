@@ -37,7 +37,7 @@ from serving.unbroken import unbroken
 MOST = 1000
 AT_ONCE = 250  # messages decided on together
 FEW = 20  # messages that are decided on without waiting for a turn
-SPARE = 1.3  # times the longest lot so far: so much time has to be left for another
+SPARE = 1.3  # times what the last lot took: so much time has to be left for another
 
 
 class MessageBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -152,6 +152,7 @@ class Pusher:
         self._parts = parts
         self._log = log
         self._turn = asyncio.Lock()
+        self._each_s = 0.0  # what a person took, of the last lot
 
     async def parts(self, people: People | None = None) -> PushParts:
         """Those that serve now; without the store there is no key, and nothing can be decided."""
@@ -174,17 +175,20 @@ class Pusher:
         Some people after the other, one call at a time, so that who asks for a page need not wait
         for a thousand. Those for whom no time is left are put off.
         """
-        now = time.monotonic()
-        until, longest_s = now + (math.inf if within_s is None else within_s), 0.0
+        until = time.monotonic() + (math.inf if within_s is None else within_s)
         found: dict[int, Decided] = {}
         for places in _some_at_once(asked):
             some = [asked[place] for place in places]
-            if now + SPARE * longest_s < until:
-                async with self._turn if len(some) > FEW else nullcontext():
+            many = len(some) > FEW
+            async with self._turn if many else nullcontext():
+                began = time.monotonic()
+                if began + (SPARE * self._each_s * len(some) if many else 0.0) < until:
                     decided = await self._decide(some, at_ms, explore, dry_run)
-            else:
-                decided = await self._put_off(some, at_ms)
-            longest_s, now = max(longest_s, time.monotonic() - now), time.monotonic()
+                    if many:
+                        self._each_s = (time.monotonic() - began) / len(some)
+                else:
+                    self._each_s /= 2  # or one slow lot would put everybody off for good
+                    decided = await self._put_off(some, at_ms)
             found |= zip(places, decided, strict=True)
         return [found[place] for place in range(len(asked))]
 

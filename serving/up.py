@@ -246,7 +246,7 @@ def prepare_environment(settings: Settings, sockets: Path, ports: range) -> None
         os.environ.setdefault(name, value)
     if haproxy:
         public = f"{settings.host}:{settings.port}"
-        told = edge.Edge(public, settings.in_flight, APPENDS + WAITING, str(folder))
+        told = edge.Edge(public, settings.at_once, APPENDS + WAITING, str(folder))
         script = edge.install(told, _haproxy_binary())
         os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"] = str(script)
 
