@@ -101,7 +101,10 @@ class Deciders:
         pusher = Pusher(people, self.deciding.push_parts, self.log.offer_push)
         self.push = PushHandler(
             # The rest is for the way there, for lots that are late, and for the answer.
-            pusher, process.actions, decided.device, 0.8 * settings.batch_deadline_ms / 1000
+            pusher,
+            process.actions,
+            decided.device,
+            0.8 * settings.batch_deadline_ms / 1000,
         )
         self.held = HeldMessages(
             process.reads, pusher, process.actions, lambda: follower.pressure, metrics
